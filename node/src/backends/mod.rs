@@ -1,0 +1,86 @@
+//! The result backend seam: where results wait to be read.
+//!
+//! **What a contributor writes.** A [`Backend`]. **What it must promise.** A stored SUCCESS is never overwritten. A reader
+//! that [`Backend::watch`]es an id sees the record that is there and every one that is stored afterwards, in order, or at
+//! least the last. Records of finished tasks disappear after the expiry the backend was opened with.
+//!
+//! **What bounds it.** Record size by the decoder's limits, number by expiry. **When it dies.** Transient errors; callers ask
+//! again. The proof is `tests/src/conformance/backend.rs`.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use thiserror::Error;
+use umbel_proto::{GroupId, ResultRecord, ResultTuple, TaskId};
+
+/// A store of results.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// What it is called in URLs, metrics and tables.
+    fn kind(&self) -> &'static str;
+
+    /// Stores results; an answer for each. `Ok(false)`: a SUCCESS was there already and stays.
+    async fn store(&self, batch: Vec<ResultRecord>) -> Vec<Result<bool, BackendError>>;
+
+    /// Reads results; `None` where nothing is stored (Celery's PENDING).
+    async fn get(&self, ids: &[TaskId]) -> Result<Vec<Option<ResultRecord>>, BackendError>;
+
+    /// Removes results.
+    async fn forget(&self, ids: &[TaskId]) -> Result<(), BackendError>;
+
+    /// The records of `ids`: those that are there first, then each new one.
+    async fn watch(&self, ids: &[TaskId]) -> Result<Box<dyn Watch>, BackendError>;
+
+    /// Keeps the shape of a group (`GroupResult.save`).
+    async fn save_group(&self, group: &GroupId, tree: &ResultTuple) -> Result<(), BackendError>;
+
+    /// Reads it.
+    async fn group(&self, group: &GroupId) -> Result<Option<ResultTuple>, BackendError>;
+
+    /// How far a chord has come; `None` when there is no such chord any more, or never was.
+    async fn chord(&self, group: &GroupId) -> Result<Option<ChordProgress>, BackendError>;
+}
+
+/// A stream of records.
+#[async_trait]
+pub trait Watch: Send + fmt::Debug {
+    /// The next record. Dropping the future loses none.
+    async fn next(&mut self) -> Result<ResultRecord, BackendError>;
+}
+
+/// How far a chord has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChordProgress {
+    /// Parts that complete it.
+    pub size: u32,
+    /// Parts there are.
+    pub done: u32,
+}
+
+/// What can go wrong with a result backend.
+#[derive(Debug, Clone, Error)]
+pub enum BackendError {
+    /// It cannot be reached or does not answer now; the same call may work later.
+    #[error("the {kind} result backend is not available: {reason}")]
+    Unavailable {
+        /// Which kind of backend.
+        kind: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// It refuses this very request, or holds what cannot be read.
+    #[error("the {kind} result backend refuses: {reason}")]
+    Refused {
+        /// Which kind of backend.
+        kind: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl BackendError {
+    /// Whether the same call may work later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}

@@ -1,0 +1,91 @@
+//! The executor seam: what runs tasks.
+//!
+//! **What a contributor writes.** An [`Executor`] that knows tasks by name, and a [`Slot`] that runs one at a time. Neither
+//! knows brokers, backends or workflows: a slot is given an invocation and answers with an outcome, or dies.
+//!
+//! **What it must promise.** A run ends by itself, or soon after its [`Job::orders`] say so. A panic inside a task is an
+//! outcome. A slot that cannot go on answers [`SlotDied`]; the pool keeps the claim, so nothing is lost with it.
+//!
+//! **What bounds it.** The pool opens as many slots as it has room for, and gives each one job at a time.
+//! The proof is `tests/src/conformance/executor.rs`.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use umbel_proto::{Invocation, Millis, Outcome, QueueName, TaskName, TimeLimit, Value};
+use umbel_scheduler::TaskSpec;
+
+/// A way of running tasks.
+#[async_trait]
+pub trait Executor: fmt::Debug + Send + Sync + 'static {
+    /// What it is called in metrics and tables.
+    fn kind(&self) -> &'static str;
+
+    /// The tasks it runs.
+    fn tasks(&self) -> Vec<Arc<TaskSpec>>;
+
+    /// What is known of `task`; `None` when this executor does not run it.
+    fn spec(&self, task: &TaskName) -> Option<Arc<TaskSpec>>;
+
+    /// Makes room for one more task at a time.
+    async fn open(&self) -> Result<Box<dyn Slot>, SlotDied>;
+}
+
+/// Room for one task at a time.
+#[async_trait]
+pub trait Slot: Send + fmt::Debug {
+    /// Runs a job to its outcome.
+    async fn run(&mut self, job: Job) -> Result<Outcome, SlotDied>;
+}
+
+/// One task to run.
+#[derive(Debug)]
+pub struct Job {
+    /// What to run.
+    pub invocation: Arc<Invocation>,
+    /// What is known of it.
+    pub spec: Arc<TaskSpec>,
+    /// The queue it came from.
+    pub queue: QueueName,
+    /// Which taking of its message this is: the fencing token that user code may hand to stores of its own.
+    pub attempt: u32,
+    /// The limits that hold: the call's, else the task's.
+    pub limits: TimeLimit,
+    /// When the hard limit ends the run.
+    pub deadline: Option<Millis>,
+    /// Orders that arrive while it runs.
+    pub orders: watch::Receiver<Order>,
+    /// Where states of its own go (`update_state`, progress). Bounded; full drops the oldest news, never blocks the task.
+    pub progress: mpsc::Sender<Progress>,
+}
+
+/// What a running task may be told. The later, the stronger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Order {
+    /// Go on.
+    #[default]
+    Run,
+    /// The soft time limit has passed, or the node wants to stop: finish soon.
+    Hurry,
+    /// The task was revoked while it ran: end by force.
+    Terminate,
+}
+
+/// A state of a task's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// The state's name; Celery's custom is `PROGRESS`.
+    pub state: String,
+    /// What it says.
+    pub meta: Value,
+}
+
+/// A slot can run nothing any more.
+#[derive(Debug, Clone, Error)]
+#[error("the executor died: {detail}")]
+pub struct SlotDied {
+    /// How, for a person.
+    pub detail: String,
+}

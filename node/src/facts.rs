@@ -1,0 +1,1 @@
+//! Task facts: everything worth telling about a task, in one place, so that log line, metric and event cannot disagree.

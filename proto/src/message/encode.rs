@@ -1,0 +1,1 @@
+//! Invocation to envelope.

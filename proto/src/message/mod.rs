@@ -1,0 +1,218 @@
+//! Task messages: the transport's [`Envelope`], and the [`Invocation`] it holds.
+
+mod decode;
+mod encode;
+mod kombu;
+
+use bytes::Bytes;
+
+use crate::{
+    DecodeError, GroupId, Limits, Map, Signature, TaskId, TaskName, Timestamp, Value,
+    codec::{Compression, Serializer},
+};
+
+/// A message as a transport carries it: nothing in it has been looked at yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    /// The body, compressed and serialized as the headers and content type say; not base64.
+    pub body: Bytes,
+    /// The serializer.
+    pub content_type: String,
+    /// `utf-8` or `binary`.
+    pub content_encoding: String,
+    /// AMQP's application headers.
+    pub headers: Map,
+    /// Everything else: `correlation_id`, `reply_to`, `priority`, `delivery_info`, `delivery_tag`, …
+    pub properties: Map,
+}
+
+/// A task message that has been understood: what to run, and what follows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invocation {
+    /// The header table.
+    pub headers: Headers,
+    /// The message properties.
+    pub properties: Properties,
+    /// Arguments and what follows.
+    pub body: Body,
+}
+
+/// Wire contract §1.1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Headers {
+    /// The language of the sender.
+    pub lang: String,
+    /// The task to run.
+    pub task: TaskName,
+    /// Its id.
+    pub id: TaskId,
+    /// Another name for logs and events.
+    pub shadow: Option<String>,
+    /// Not before.
+    pub eta: Option<Timestamp>,
+    /// Not after.
+    pub expires: Option<Timestamp>,
+    /// The group it is sent with (also on chord bodies and errbacks, which are no members: look at [`Embed::chord`]).
+    pub group: Option<GroupId>,
+    /// The position in it.
+    pub group_index: Option<i64>,
+    /// Attempts already made.
+    pub retries: u32,
+    /// Limits given by the caller.
+    pub timelimit: TimeLimit,
+    /// The first task of the workflow.
+    pub root_id: Option<TaskId>,
+    /// Who sent it.
+    pub parent_id: Option<TaskId>,
+    /// `repr` of the arguments, for people.
+    pub argsrepr: Option<String>,
+    /// `repr` of the keyword arguments, for people.
+    pub kwargsrepr: Option<String>,
+    /// The name of the sending process.
+    pub origin: Option<String>,
+    /// Whether the result is not wanted; `None` leaves it to the task.
+    pub ignore_result: Option<bool>,
+    /// How many times this id was replaced.
+    pub replaced_task_nesting: u32,
+    /// Names of stamps.
+    pub stamped_headers: Option<Vec<String>>,
+    /// Stamps.
+    pub stamps: Map,
+    /// Headers of the user's own, kept through retries.
+    pub other: Map,
+}
+
+/// Limits of a call in seconds, hard first, as on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TimeLimit {
+    /// The run is ended by force.
+    pub hard_secs: Option<f64>,
+    /// The task is told.
+    pub soft_secs: Option<f64>,
+}
+
+/// Wire contract §1.2.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Properties {
+    /// The task id, unless the sender says otherwise.
+    pub correlation_id: Option<String>,
+    /// Where `rpc://` results go.
+    pub reply_to: Option<String>,
+    /// 0–9; the higher the sooner, except on Redis.
+    pub priority: Option<u8>,
+    /// The exchange it was sent to; empty for straight to a queue.
+    pub exchange: String,
+    /// The routing key it was sent with.
+    pub routing_key: String,
+    /// Whether the broker has delivered it before.
+    pub redelivered: bool,
+    /// Properties not named above.
+    pub other: Map,
+}
+
+/// The body: three parts, the first two of which stay bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// Protocol 2 in a serializer that can be looked into.
+    Parts {
+        /// The positional arguments: a list.
+        args: Raw,
+        /// The keyword arguments: a map.
+        kwargs: Raw,
+        /// What follows.
+        embed: Embed,
+    },
+    /// A body that only the task's own process can read (pickle, yaml).
+    Opaque {
+        /// The serializer.
+        serializer: Serializer,
+        /// The bytes, decompressed.
+        bytes: Bytes,
+    },
+}
+
+/// A serialized value that nobody has needed to read yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Raw {
+    /// How it is serialized.
+    pub serializer: Serializer,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+impl Raw {
+    /// The value.
+    ///
+    /// # Errors
+    /// When the bytes are not what the serializer writes.
+    pub fn decode(&self) -> Result<Value, DecodeError> {
+        self.serializer.decode(&self.bytes, Limits::default())
+    }
+}
+
+/// What follows a task: the third part of its body.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Embed {
+    /// Sent after success.
+    pub callbacks: Vec<Signature>,
+    /// Sent after failure.
+    pub errbacks: Vec<Signature>,
+    /// The rest of the chain, next one last (as on the wire).
+    pub chain: Vec<Signature>,
+    /// The body of the chord this task is a header member of.
+    pub chord: Option<Box<Signature>>,
+}
+
+impl Invocation {
+    /// Understands an envelope: protocol 2, or protocol 1 upgraded.
+    ///
+    /// # Errors
+    /// Names the field that is not as it should be. Nothing of the message's content is in the error.
+    pub fn decode(_envelope: &Envelope, _limits: Limits) -> Result<Self, DecodeError> {
+        todo!()
+    }
+
+    /// The envelope that carries this invocation, with `properties.delivery_tag` from `delivery_tag`.
+    ///
+    /// # Errors
+    /// When a value of the embed cannot be written in the body's serializer.
+    pub fn encode(&self, _delivery_tag: &str, _compression: Option<Compression>) -> Result<Envelope, crate::EncodeError> {
+        todo!()
+    }
+
+    /// A new call of `task` with JSON arguments, nothing following, all else at its default.
+    ///
+    /// # Errors
+    /// When an argument cannot be written as JSON.
+    pub fn new(_task: TaskName, _id: TaskId, _args: &[Value], _kwargs: &Map) -> Result<Self, crate::EncodeError> {
+        todo!()
+    }
+
+    /// The positional and keyword arguments.
+    ///
+    /// # Errors
+    /// When the body is opaque or its parts are not a list and a map.
+    pub fn arguments(&self) -> Result<(Vec<Value>, Map), DecodeError> {
+        todo!()
+    }
+
+    /// What follows; empty for opaque bodies.
+    pub fn embed(&self) -> &Embed {
+        todo!()
+    }
+}
+
+impl Envelope {
+    /// Reads the JSON that kombu puts into a Redis list (wire contract §2.1).
+    ///
+    /// # Errors
+    /// When it is not that.
+    pub fn from_kombu(_json: &[u8], _limits: Limits) -> Result<Self, DecodeError> {
+        todo!()
+    }
+
+    /// Writes it.
+    pub fn to_kombu(&self) -> Vec<u8> {
+        todo!()
+    }
+}

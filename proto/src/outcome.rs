@@ -1,0 +1,107 @@
+//! How a run of a task ended, as its executor tells it.
+
+use crate::{Map, ResultTuple, Signature, Value};
+
+/// How one run ended.
+///
+/// An executor knows nothing of brokers and backends: what follows from an outcome (results, successors, chord parts, the
+/// acknowledgement) is decided by the scheduler's settlement.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The task returned.
+    Success {
+        /// What it returned.
+        value: Value,
+        /// Results of tasks it sent itself, to be listed among its children.
+        children: Vec<ResultTuple>,
+    },
+    /// The task raised, panicked or could not be called.
+    Failure(TaskError),
+    /// The task asks to be run again (`Task.retry`, `autoretry_for`).
+    Retry(Retry),
+    /// The task asks that nothing be stored (`celery.exceptions.Ignore`).
+    Ignore,
+    /// The task refuses its message (`celery.exceptions.Reject`).
+    Reject {
+        /// Whether the message goes back to its queue.
+        requeue: bool,
+        /// Why.
+        reason: String,
+    },
+    /// Another signature takes this task's place (`Task.replace`).
+    Replace(Box<Signature>),
+    /// The run was ended because the task was revoked.
+    Revoked {
+        /// Whether it was running and had to be ended by force.
+        terminated: bool,
+        /// The signal used, if it was.
+        signal: Option<i32>,
+    },
+    /// The hard time limit ended the run.
+    TimeLimitExceeded {
+        /// The limit, in seconds.
+        limit_secs: f64,
+    },
+    /// Whatever ran the task died under it.
+    WorkerLost {
+        /// How, for a person: `signal 9 (SIGKILL)`.
+        detail: String,
+    },
+}
+
+/// What a task says when it asks to be run again.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Retry {
+    /// Why, if it says so; it becomes the failure when no attempts are left.
+    pub error: Option<TaskError>,
+    /// When to run again, in seconds from now; `None` lets the task's options decide.
+    pub countdown_secs: Option<f64>,
+    /// Other arguments for the next attempt; `None` keeps the ones of this one, byte for byte.
+    pub args: Option<Vec<Value>>,
+    /// Other keyword arguments for the next attempt.
+    pub kwargs: Option<Map>,
+    /// Another bound on retries: `Some(None)` is without bound.
+    pub max_retries: Option<Option<u32>>,
+    /// Whether the executor's automatic retry asks, rather than the task: then the task's own error is the failure when no
+    /// attempts are left, and the task's back-off options set the delay.
+    pub automatic: bool,
+}
+
+/// An exception in the form Celery stores: class name, arguments, module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskError {
+    /// The class's qualified name: `ValueError`.
+    pub exc_type: String,
+    /// The exception's arguments.
+    pub exc_message: Vec<Value>,
+    /// The module of the class; `builtins` for what Rust tasks raise.
+    pub exc_module: Option<String>,
+    /// The traceback, if there is one.
+    pub traceback: Option<String>,
+}
+
+impl TaskError {
+    /// `exc_module.exc_type(message)`.
+    pub fn new(exc_module: &str, exc_type: &str, message: impl Into<String>) -> Self {
+        Self {
+            exc_type: exc_type.to_owned(),
+            exc_message: vec![Value::Str(message.into())],
+            exc_module: Some(exc_module.to_owned()),
+            traceback: None,
+        }
+    }
+}
+
+impl TaskError {
+    /// The exception object of a result: `{"exc_type", "exc_message", "exc_module"}`.
+    pub fn to_value(&self) -> Value {
+        todo!()
+    }
+    /// Reads it; also takes Celery's plain-string `exc_message`.
+    ///
+    /// # Errors
+    /// When it is not an exception object.
+    pub fn from_value(_value: &Value) -> Result<Self, crate::DecodeError> {
+        todo!()
+    }
+}

@@ -1,0 +1,3 @@
+//! Benches: one JSON line each.
+
+fn main() {}
