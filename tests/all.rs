@@ -1,2 +1,4 @@
 //! Every test that needs more than one crate. See `tests/README.md`.
 #![allow(clippy::unwrap_used, missing_docs)]
+
+mod tidy;

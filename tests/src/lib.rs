@@ -1,2 +1,4 @@
 //! The test harness as a product: conformance suites per seam, servers and nodes as child processes, fault injection.
 #![allow(clippy::unwrap_used)]
+
+pub mod wait;

@@ -1,0 +1,25 @@
+# `make test` is the second of the project's two commands; `cargo run --release -- demo` is the first.
+.DEFAULT_GOAL := help
+.PHONY: help test demo bench lint docs fmt
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
+
+test: ## Install what the tests need and run all of them
+	@tests/run
+
+demo: ## Count the words of a folder (FOLDER=path; this repository's sources by default)
+	cargo run --release --quiet -- demo $(if $(FOLDER),"$(FOLDER)")
+
+bench: ## Measure; one JSON line per figure
+	cargo run --release --quiet -p umbel-tests --bin bench
+
+lint: ## Check the format and the lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+docs: ## Build the documentation; warnings are errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+fmt: ## Format everything
+	cargo fmt --all
