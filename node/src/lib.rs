@@ -2,13 +2,22 @@
 //!
 //! This crate is the only one with I/O. `node/ARCHITECTURE.md` is the map.
 
+// So that the code `#[task]` writes names this crate the same way inside of it and outside.
+extern crate self as umbel;
+
 pub mod backends;
 pub mod brokers;
 pub mod claim;
+pub mod client;
+pub mod context;
 pub mod executors;
 pub mod facts;
 pub mod ledgers;
 
+pub use client::{AsyncResult, Client, SignatureExt};
+pub use context::Context;
+pub use executors::native::{NativeExecutor, Task, TaskFailure, TaskResult};
 pub use umbel_macros::task;
 pub use umbel_proto as proto;
+pub use umbel_proto::{Signature, Value};
 pub use umbel_scheduler as scheduler;

@@ -9,6 +9,8 @@
 //! **What bounds it.** The pool opens as many slots as it has room for, and gives each one job at a time.
 //! The proof is `tests/src/conformance/executor.rs`.
 
+pub mod native;
+
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
@@ -16,6 +18,8 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use umbel_proto::{Invocation, Millis, Outcome, QueueName, TaskName, TimeLimit, Value};
 use umbel_scheduler::TaskSpec;
+
+use crate::client::Client;
 
 /// A way of running tasks.
 #[async_trait]
@@ -28,6 +32,9 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
 
     /// What is known of `task`; `None` when this executor does not run it.
     fn spec(&self, task: &TaskName) -> Option<Arc<TaskSpec>>;
+
+    /// Told once by the node, before the first slot is opened: what tasks may send others with.
+    fn attach(&self, _client: Client) {}
 
     /// Makes room for one more task at a time.
     async fn open(&self) -> Result<Box<dyn Slot>, SlotDied>;
@@ -67,9 +74,12 @@ pub enum Order {
     /// Go on.
     #[default]
     Run,
-    /// The soft time limit has passed, or the node wants to stop: finish soon.
+    /// The node wants to stop: a task that can leave its work for another time may do so. None is failed for it.
+    Drain,
+    /// The soft time limit has passed: finish soon, or fail by it.
     Hurry,
-    /// The task was revoked while it ran: end by force.
+    /// The hard time limit has passed, or the task was revoked while it ran: end by force. The slot answers
+    /// [`Outcome::Revoked`]; whoever gave the order knows better, if it was the limit.
     Terminate,
 }
 

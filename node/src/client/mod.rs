@@ -1,0 +1,232 @@
+//! The client: what submits tasks and workflows, and waits for their results.
+//!
+//! A [`Client`] takes a signature apart by the scheduler's canvas and has the ledger make all of it durable in one commit:
+//! either the whole workflow is submitted or nothing of it. It holds no connection of its own and no task; cloning it costs
+//! a counter, and it may be used from anywhere.
+
+mod error;
+mod operations;
+mod options;
+mod progress;
+mod result;
+mod wait;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::time::Instant;
+use umbel_proto::{Map, Millis, ResultRecord, ResultTuple, Signature, TaskId, TaskName, Value};
+use umbel_scheduler::{
+    Answer, Commit, Fence, ReadyChord, Settings, TaskSpec,
+    canvas::{self, Launch, Sender, Specs},
+    chord,
+};
+
+pub use error::{ClientError, ResultError};
+pub use options::SignatureExt;
+pub use progress::{Progress, Update};
+pub use result::AsyncResult;
+
+use crate::{backends::Backend, brokers::Broker, context::Context, ledgers::Ledger};
+
+/// How long a client goes on trying while a store does not answer, unless told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most results one read asks a backend for.
+const READ_BATCH: usize = 10_000;
+
+/// Submits tasks and reads results.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    broker: Arc<dyn Broker>,
+    backend: Arc<dyn Backend>,
+    ledger: Arc<dyn Ledger>,
+    settings: Arc<Settings>,
+    specs: Arc<KnownTasks>,
+    patience: Duration,
+}
+
+/// What a client knows of tasks: enough to find their queues. It may submit others as well.
+#[derive(Debug, Default)]
+pub struct KnownTasks(BTreeMap<TaskName, Arc<TaskSpec>>);
+
+impl KnownTasks {
+    /// These.
+    pub fn new(specs: impl IntoIterator<Item = Arc<TaskSpec>>) -> Self {
+        Self(specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect())
+    }
+}
+
+impl Specs for KnownTasks {
+    fn spec(&self, task: &TaskName) -> Option<&TaskSpec> {
+        self.0.get(task).map(Arc::as_ref)
+    }
+}
+
+impl Client {
+    /// A client of these stores, which belong together: the ledger's commits publish to the broker and store in the backend.
+    pub fn new(
+        broker: Arc<dyn Broker>,
+        backend: Arc<dyn Backend>,
+        ledger: Arc<dyn Ledger>,
+        settings: Arc<Settings>,
+        specs: KnownTasks,
+    ) -> Self {
+        Self(Arc::new(Inner { broker, backend, ledger, settings, specs: Arc::new(specs), patience: PATIENCE }))
+    }
+
+    /// The same, but going on for another time than [`PATIENCE`] while a store does not answer.
+    #[must_use]
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        let Inner { broker, backend, ledger, settings, specs, patience: _ } = &*self.0;
+        Self(Arc::new(Inner {
+            broker: Arc::clone(broker),
+            backend: Arc::clone(backend),
+            ledger: Arc::clone(ledger),
+            settings: Arc::clone(settings),
+            specs: Arc::clone(specs),
+            patience,
+        }))
+    }
+
+    /// Submits a task or workflow. When this returns, all of it is durable.
+    ///
+    /// A queue that nobody reads and a task that nobody here knows are no errors: another node may come that does. While
+    /// the store does not answer, the same submission is repeated under the same ids.
+    ///
+    /// # Errors
+    /// When the signature cannot be launched, the store refuses it, or does not answer in time; the error says which.
+    pub async fn submit(&self, signature: Signature) -> Result<AsyncResult, ClientError> {
+        self.submit_with(signature, &[], &Map::new()).await
+    }
+
+    /// Submits with arguments of the call (Celery's `apply_async(args, kwargs)`): positional ones come before the
+    /// signature's own, keyword ones override its own. Of a chain they reach the first step, of a group every member.
+    ///
+    /// # Errors
+    /// As [`Client::submit`].
+    pub async fn submit_with(&self, signature: Signature, args: &[Value], kwargs: &Map) -> Result<AsyncResult, ClientError> {
+        self.launch(&signature, args, kwargs, None).await
+    }
+
+    /// Submits as a child of a running task.
+    pub(crate) async fn submit_from(&self, signature: &Signature, context: &Context) -> Result<AsyncResult, ClientError> {
+        let sender = Sender { id: context.task_id(), root: context.root_id(), priority: context.priority() };
+        self.launch(signature, &[], &Map::new(), Some(sender)).await
+    }
+
+    async fn launch(
+        &self,
+        signature: &Signature,
+        args: &[Value],
+        kwargs: &Map,
+        sender: Option<Sender<'_>>,
+    ) -> Result<AsyncResult, ClientError> {
+        let seed = uuid::Uuid::new_v4().to_string();
+        let launched = canvas::launch(
+            signature,
+            Launch { settings: &self.0.settings, specs: &*self.0.specs, args, kwargs, sender, seed: &seed, now: now() },
+        )
+        .map_err(|source| ClientError::Signature { task: signature.task.clone(), source })?;
+        self.commit(Commit { fence: Fence::Open, effects: launched.effects }, &format!("submit {}", signature.task)).await?;
+        Ok(AsyncResult::new(self.clone(), launched.result))
+    }
+
+    /// A handle for a result whose id is known from elsewhere.
+    pub fn result(&self, id: impl Into<TaskId>) -> AsyncResult {
+        let id: TaskId = id.into();
+        self.result_of(ResultTuple { id: id.as_str().to_owned(), parent: None, children: None })
+    }
+
+    /// A handle for a whole tree of results, as [`AsyncResult::tuple`] gave it.
+    pub fn result_of(&self, tuple: ResultTuple) -> AsyncResult {
+        AsyncResult::new(self.clone(), tuple)
+    }
+
+    /// What is stored under each id; `None` where nothing is.
+    ///
+    /// # Errors
+    /// When the backend refuses or does not answer in time.
+    pub async fn records(&self, ids: &[TaskId]) -> Result<Vec<Option<ResultRecord>>, ClientError> {
+        let mut records = Vec::with_capacity(ids.len());
+        for batch in ids.chunks(READ_BATCH) {
+            let backend = &self.0.backend;
+            records.extend(self.patiently("read results", || backend.get(batch)).await?);
+        }
+        Ok(records)
+    }
+
+    /// Commits, and concludes the chords that are complete with it (those of an empty header).
+    async fn commit(&self, commit: Commit, what: &str) -> Result<(), ClientError> {
+        let mut commits = vec![commit];
+        while !commits.is_empty() {
+            let ledger = &self.0.ledger;
+            let answers = self.patiently(what, || ledger.commit(commits.clone())).await?;
+            let mut next = Vec::new();
+            for answer in answers {
+                if let Answer::Done { ready } = answer {
+                    next.extend(ready.iter().map(|ready| self.conclusion(ready)));
+                }
+            }
+            commits = next;
+        }
+        Ok(())
+    }
+
+    fn conclusion(&self, ready: &ReadyChord) -> Commit {
+        chord::conclude(ready, &self.0.settings, &*self.0.specs, now())
+    }
+
+    /// Concludes a chord that no ledger counts.
+    pub(crate) async fn conclude_unlocked(&self, ready: ReadyChord) -> Result<(), ClientError> {
+        let Commit { effects, .. } = self.conclusion(&ready);
+        self.commit(Commit { fence: Fence::Open, effects }, &format!("conclude chord {}", ready.group)).await
+    }
+
+    /// Repeats what fails for now, with growing pauses, until it does not or patience ends.
+    async fn patiently<T, E, F>(&self, what: &str, mut attempt: impl FnMut() -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, E>>,
+        ClientError: From<E>,
+    {
+        let end = Instant::now() + self.0.patience;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => ClientError::from(error),
+            };
+            if !error.is_transient() || Instant::now() + pause >= end {
+                return Err(error.during(what));
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { broker, backend, ledger, .. } = &*self.0;
+        f.debug_struct("Client").field("broker", &broker.kind()).field("backend", &backend.kind()).field("ledger", &ledger.kind()).finish()
+    }
+}
+
+/// Now, by this machine's clock.
+pub(crate) fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// Between half of a pause and all of it, so that many clients do not ask in step.
+fn jittered(pause: Duration) -> Duration {
+    let dice = uuid::Uuid::new_v4().as_bytes()[0];
+    pause / 2 + pause * u32::from(dice) / 512
+}
