@@ -6,9 +6,9 @@ use thiserror::Error;
 ///
 /// Harmless by construction: a decode error quarantines one message and touches nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("cannot decode {field}: {reason}")]
+#[error("cannot decode {}: {reason}", if field.is_empty() { "the value" } else { field.as_str() })]
 pub struct DecodeError {
-    /// The field at fault, as a path from the outside in: `headers.eta`, `body[2].chain[0].options`.
+    /// The field at fault, as a path from the outside in: `headers.eta`, `body[2].chain[0].options`; empty for the whole of it.
     pub field: String,
     /// What is wrong with it, in words for a person, without the (possibly secret, possibly huge) content.
     pub reason: String,

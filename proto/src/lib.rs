@@ -11,6 +11,7 @@
 
 pub mod codec;
 mod error;
+mod float;
 mod ids;
 pub mod message;
 mod outcome;
@@ -24,7 +25,7 @@ pub use error::{DecodeError, EncodeError, Limits};
 pub use ids::{DeliveryTag, GroupId, NodeId, QueueName, TaskId, TaskName};
 pub use message::{Body, Embed, Envelope, Headers, Invocation, Properties, Raw, TimeLimit};
 pub use outcome::{Outcome, Retry, TaskError};
-pub use result::{ResultRecord, ResultTuple, State};
+pub use result::{ResultRecord, ResultTuple, State, inflate};
 pub use signature::{Options, Signature, SubtaskType};
 pub use time::{Millis, Timestamp};
 pub use value::{Map, Value};

@@ -1,6 +1,6 @@
 //! How a run of a task ended, as its executor tells it.
 
-use crate::{Map, ResultTuple, Signature, Value};
+use crate::{DecodeError, Map, ResultTuple, Signature, Value};
 
 /// How one run ended.
 ///
@@ -95,13 +95,34 @@ impl TaskError {
 impl TaskError {
     /// The exception object of a result: `{"exc_type", "exc_message", "exc_module"}`.
     pub fn to_value(&self) -> Value {
-        todo!()
+        Value::Map(Map::from_iter([
+            ("exc_type".to_owned(), self.exc_type.as_str().into()),
+            ("exc_message".to_owned(), Value::List(self.exc_message.clone())),
+            ("exc_module".to_owned(), self.exc_module.as_deref().into()),
+        ]))
     }
     /// Reads it; also takes Celery's plain-string `exc_message`.
     ///
     /// # Errors
     /// When it is not an exception object.
-    pub fn from_value(_value: &Value) -> Result<Self, crate::DecodeError> {
-        todo!()
+    pub fn from_value(value: &Value) -> Result<Self, DecodeError> {
+        let wrong = |field: &str, what: &str, value: &Value| DecodeError::new(field, format!("must be {what}, is {}", value.kind()));
+        let map = value.as_map().ok_or_else(|| wrong("", "an exception (a map)", value))?;
+        let exc_type = match map.get("exc_type") {
+            Some(Value::Str(name)) => name.clone(),
+            Some(other) => return Err(wrong("exc_type", "text", other)),
+            None => return Err(DecodeError::new("exc_type", "is missing")),
+        };
+        let exc_message = match map.get("exc_message") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::List(args)) => args.clone(),
+            Some(single) => vec![single.clone()],
+        };
+        let exc_module = match map.get("exc_module") {
+            None | Some(Value::Null) => None,
+            Some(Value::Str(module)) => Some(module.clone()),
+            Some(other) => return Err(wrong("exc_module", "text", other)),
+        };
+        Ok(Self { exc_type, exc_message, exc_module, traceback: None })
     }
 }

@@ -1,10 +1,14 @@
 //! Serializers and compressions, wire contract §1.4.
 
+mod compress;
+pub mod json;
+pub(crate) mod msgpack;
 pub mod record;
 
 use bytes::Bytes;
+pub use compress::Compression;
 
-use crate::{DecodeError, EncodeError, Limits, Value};
+use crate::{DecodeError, EncodeError, Limits, Value, value::special};
 
 /// How a body is serialized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,90 +25,83 @@ pub enum Serializer {
 
 impl Serializer {
     /// By content type (`application/json`) or Celery's short name (`json`).
-    pub fn by_name(_name: &str) -> Option<Self> {
-        todo!()
+    pub fn by_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "application/json" | "json" => Self::Json,
+            "application/x-msgpack" | "msgpack" => Self::Msgpack,
+            "application/x-yaml" | "yaml" => Self::Yaml,
+            "application/x-python-serialize" | "pickle" => Self::Pickle,
+            _ => return None,
+        })
     }
     /// The content type.
     pub fn content_type(self) -> &'static str {
-        todo!()
+        match self {
+            Self::Json => "application/json",
+            Self::Msgpack => "application/x-msgpack",
+            Self::Yaml => "application/x-yaml",
+            Self::Pickle => "application/x-python-serialize",
+        }
     }
     /// The content encoding kombu sends with it: `utf-8` or `binary`.
     pub fn content_encoding(self) -> &'static str {
-        todo!()
+        match self {
+            Self::Json | Self::Yaml => "utf-8",
+            Self::Msgpack | Self::Pickle => "binary",
+        }
     }
     /// Whether Umbel can look inside, or only hands the bytes on.
     pub fn is_opaque(self) -> bool {
-        todo!()
+        matches!(self, Self::Yaml | Self::Pickle)
     }
-    /// Writes `value`.
+    /// Writes `value`, which was made here.
     ///
     /// # Errors
-    /// For opaque serializers, and for maps that a reader would take for one of kombu's special values with an unknown type.
-    pub fn encode(self, _value: &Value) -> Result<Bytes, EncodeError> {
-        todo!()
+    /// For opaque serializers, for integers beyond 64 bits in msgpack, and in JSON for maps that a reader would take for one of
+    /// kombu's special values with an unknown type: such a map cannot be escaped, and makes the whole message or result
+    /// unreadable (wire contract §11.14).
+    pub fn encode(self, value: &Value) -> Result<Bytes, EncodeError> {
+        if self == Self::Json {
+            check_special(value)?;
+        }
+        self.encode_as_is(value)
     }
+    /// Writes `value`, which a peer wrote before: unknown special values are handed on, since Python programs can register
+    /// types of their own and those who sent one can read it.
+    ///
+    /// # Errors
+    /// For opaque serializers, and for integers beyond 64 bits in msgpack.
+    pub fn encode_as_is(self, value: &Value) -> Result<Bytes, EncodeError> {
+        match self {
+            Self::Json => Ok(json::write(value).into()),
+            Self::Msgpack => msgpack::write(value).map(Bytes::from),
+            Self::Yaml | Self::Pickle => Err(EncodeError::new(self.content_type(), "only Python writes it")),
+        }
+    }
+
     /// Reads a value.
     ///
     /// # Errors
     /// When the bytes are not of this form, go beyond `limits`, or the serializer is opaque.
-    pub fn decode(self, _bytes: &[u8], _limits: Limits) -> Result<Value, DecodeError> {
-        todo!()
+    pub fn decode(self, bytes: &[u8], limits: Limits) -> Result<Value, DecodeError> {
+        match self {
+            Self::Json => json::parse(bytes, limits),
+            Self::Msgpack => msgpack::parse(bytes, limits),
+            Self::Yaml | Self::Pickle => Err(DecodeError::new("", format!("{} is read by Python only", self.content_type()))),
+        }
     }
 }
 
-/// How a body is compressed; the names are those of the `compression` header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Compression {
-    /// `application/x-gzip`: a zlib stream, whatever the name says.
-    Zlib,
-    /// `application/x-bz2`.
-    Bzip2,
-    /// `application/x-lzma`: an .xz container.
-    Xz,
-    /// `application/x-brotli`.
-    Brotli,
-    /// `application/zstd`.
-    Zstd,
-}
-
-impl Compression {
-    /// By header value or any of kombu's aliases.
-    pub fn by_name(_name: &str) -> Option<Self> {
-        todo!()
-    }
-    /// The header value.
-    pub fn content_type(self) -> &'static str {
-        todo!()
-    }
-    /// Compresses.
-    ///
-    /// # Errors
-    /// When the library fails.
-    pub fn compress(self, _bytes: &[u8]) -> Result<Bytes, EncodeError> {
-        todo!()
-    }
-    /// Decompresses, never to more than `limits.size_bytes`.
-    ///
-    /// # Errors
-    /// When the bytes are damaged or would grow beyond the limit.
-    pub fn decompress(self, _bytes: &[u8], _limits: Limits) -> Result<Bytes, DecodeError> {
-        todo!()
-    }
-}
-
-/// JSON as Python writes and reads it.
-pub mod json {
-    use crate::{DecodeError, Limits, Value};
-
-    /// Parses a document.
-    ///
-    /// # Errors
-    /// When it is not JSON (with Python's extensions) or beyond `limits`.
-    pub fn parse(_bytes: &[u8], _limits: Limits) -> Result<Value, DecodeError> {
-        todo!()
-    }
-    /// Writes a document, compact, ASCII-escaped as Python does.
-    pub fn write(_value: &Value) -> Vec<u8> {
-        todo!()
+fn check_special(value: &Value) -> Result<(), EncodeError> {
+    match value {
+        Value::List(items) => items.iter().try_for_each(check_special),
+        Value::Map(map) => match special::of_map(map) {
+            Some((kind, _)) if !special::KNOWN.contains(&kind) => {
+                let reason = "a map of exactly \"__type__\" and \"__value__\" is how kombu marks a type, and this type is not one it knows: rename a key";
+                Err(EncodeError::new("map", reason))
+            }
+            _ => map.values().try_for_each(check_special),
+        },
+        _ => Ok(()),
     }
 }

@@ -1,15 +1,19 @@
 //! Task messages: the transport's [`Envelope`], and the [`Invocation`] it holds.
 
 mod decode;
+mod embed;
 mod encode;
+mod headers;
 mod kombu;
+mod properties;
+mod split;
+mod v1;
+
+pub use kombu::Unacked;
 
 use bytes::Bytes;
 
-use crate::{
-    DecodeError, GroupId, Limits, Map, Signature, TaskId, TaskName, Timestamp, Value,
-    codec::{Compression, Serializer},
-};
+use crate::{DecodeError, GroupId, Limits, Map, Signature, TaskId, TaskName, Timestamp, Value, codec::Serializer};
 
 /// A message as a transport carries it: nothing in it has been looked at yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,58 +165,9 @@ pub struct Embed {
     pub chain: Vec<Signature>,
     /// The body of the chord this task is a header member of.
     pub chord: Option<Box<Signature>>,
+    /// Keys that this version does not know, kept as they came.
+    pub other: Map,
 }
 
-impl Invocation {
-    /// Understands an envelope: protocol 2, or protocol 1 upgraded.
-    ///
-    /// # Errors
-    /// Names the field that is not as it should be. Nothing of the message's content is in the error.
-    pub fn decode(_envelope: &Envelope, _limits: Limits) -> Result<Self, DecodeError> {
-        todo!()
-    }
-
-    /// The envelope that carries this invocation, with `properties.delivery_tag` from `delivery_tag`.
-    ///
-    /// # Errors
-    /// When a value of the embed cannot be written in the body's serializer.
-    pub fn encode(&self, _delivery_tag: &str, _compression: Option<Compression>) -> Result<Envelope, crate::EncodeError> {
-        todo!()
-    }
-
-    /// A new call of `task` with JSON arguments, nothing following, all else at its default.
-    ///
-    /// # Errors
-    /// When an argument cannot be written as JSON.
-    pub fn new(_task: TaskName, _id: TaskId, _args: &[Value], _kwargs: &Map) -> Result<Self, crate::EncodeError> {
-        todo!()
-    }
-
-    /// The positional and keyword arguments.
-    ///
-    /// # Errors
-    /// When the body is opaque or its parts are not a list and a map.
-    pub fn arguments(&self) -> Result<(Vec<Value>, Map), DecodeError> {
-        todo!()
-    }
-
-    /// What follows; empty for opaque bodies.
-    pub fn embed(&self) -> &Embed {
-        todo!()
-    }
-}
-
-impl Envelope {
-    /// Reads the JSON that kombu puts into a Redis list (wire contract §2.1).
-    ///
-    /// # Errors
-    /// When it is not that.
-    pub fn from_kombu(_json: &[u8], _limits: Limits) -> Result<Self, DecodeError> {
-        todo!()
-    }
-
-    /// Writes it.
-    pub fn to_kombu(&self) -> Vec<u8> {
-        todo!()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,11 @@
 //! Values: what tasks are given and return.
 
 mod de;
+mod key;
 mod ser;
+mod serde_impl;
+pub(crate) mod special;
+mod token;
 
 /// A map that keeps the order of its keys, as Python's do; equality does not look at it.
 pub type Map = indexmap::IndexMap<String, Value>;
@@ -118,6 +122,25 @@ impl Value {
         }
     }
 
+    /// The type and content, if this is one of kombu's special values: a map of exactly `__type__` and `__value__`, known or not.
+    pub fn special(&self) -> Option<(&str, &Value)> {
+        self.as_map().and_then(special::of_map)
+    }
+
+    /// What kind of value this is, in words: for errors, which never show content.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Int(_) | Self::BigInt(_) => "an integer",
+            Self::Float(_) => "a float",
+            Self::Str(_) => "text",
+            Self::Bytes(_) => "bytes",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a map",
+        }
+    }
+
     /// Whether this is `None`.
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
@@ -145,6 +168,12 @@ value_from! {
     &str => |text: &str| Value::Str(text.to_owned()),
     Vec<Value> => Value::List,
     Map => Value::Map,
+}
+
+impl From<u64> for Value {
+    fn from(int: u64) -> Self {
+        i64::try_from(int).map_or_else(|_| Self::BigInt(int.to_string().into()), Self::Int)
+    }
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {
