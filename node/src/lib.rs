@@ -9,6 +9,7 @@ pub mod backends;
 pub mod brokers;
 pub mod claim;
 pub mod client;
+pub mod config;
 pub mod context;
 pub mod executors;
 pub mod facts;

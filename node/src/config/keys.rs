@@ -1,0 +1,146 @@
+//! The table of all keys. Order is the order of `config show` and `config init`.
+
+use super::{
+    key::Key,
+    kind::Kind::{self, *},
+};
+
+const DAY: u64 = 86_400;
+const YEAR: u64 = 366 * DAY;
+const GIB: u64 = 1 << 30;
+const LIMIT: Kind = Duration(0, YEAR);
+
+/// Every key there is.
+pub static KEYS: &[Key] = &[
+    Key::new("app", Text, "The Python application, as `celery -A` takes it. Leave it out for nodes without Python.")
+        .flag("--app")
+        .short("-A")
+        .celery(&["app"]),
+    Key::new("role", Text, "What the node does: all, cpu, io, beat, dashboard, or a role declared under [roles].")
+        .flag("--role")
+        .default("all"),
+    // Broker and results
+    Key::new("broker.url", BrokerUrl, "Where tasks wait.").flag("--broker").short("-b").celery(&["broker_url", "broker_read_url"]).secret(),
+    Key::new("results.url", ResultsUrl, "Where results are kept. Without it: the broker's own store.")
+        .flag("--result-backend")
+        .celery(&["result_backend"])
+        .secret(),
+    Key::new("results.expires", Duration(0, YEAR), "How long results are kept; 0 keeps them for ever.")
+        .celery(&["result_expires"])
+        .default("1d"),
+    // Queues
+    Key::new("queues.default", Text, "The queue of tasks that nothing sends elsewhere.")
+        .flag("--default-queue")
+        .celery(&["task_default_queue"])
+        .default("celery"),
+    Key::new("beat.queue", Text, "The queue of scheduled tasks that name none. Without it they take the way of any other call.")
+        .celery(&["beat_queue"]),
+    // The worker
+    Key::new("worker.name", Text, "The node's name. %h is the host name, %n its first part, %d the rest, %% a percent sign.")
+        .flag("--hostname")
+        .short("-n")
+        .celery(&["worker_hostname"])
+        .default("celery@%h"),
+    Key::new("worker.queues", List, "The queues to take from, whatever the role says.")
+        .flag("--queues")
+        .short("-Q")
+        .celery(&["worker_queues"]),
+    Key::new("worker.concurrency", Concurrency, "How many tasks run at a time; auto is the number of CPUs this process may use.")
+        .flag("--concurrency")
+        .short("-c")
+        .celery(&["worker_concurrency"])
+        .default("auto"),
+    Key::new("worker.prefetch_multiplier", Int(1, 1024), "How many messages are taken ahead, for each task that may run at a time.")
+        .flag("--prefetch-multiplier")
+        .celery(&["worker_prefetch_multiplier"])
+        .default("4"),
+    Key::new("worker.time_limit", LIMIT, "How long a task may run before it is ended by force; a task's own limit is stronger.")
+        .flag("--time-limit")
+        .celery(&["task_time_limit", "worker_time_limit"]),
+    Key::new("worker.soft_time_limit", LIMIT, "How long a task may run before it is told to finish.")
+        .flag("--soft-time-limit")
+        .celery(&["task_soft_time_limit", "worker_soft_time_limit"]),
+    Key::new(
+        "worker.acks_late",
+        Bool,
+        "Whether a task whose node dies runs again. Celery's default is false; here nothing is lost by default.",
+    )
+    .celery(&["task_acks_late"])
+    .default("true"),
+    Key::new("worker.max_deliveries", Int(1, 10_000), "How often a message is taken without an ending before it becomes a dead letter.")
+        .default("20"),
+    // Roles, routes, limits
+    Key::new("roles.cpu.queues", List, "The queues of --role cpu. Without it: the default queue's name with .cpu behind it.")
+        .celery(&["cpu_queue"]),
+    Key::new("roles.io.queues", List, "The queues of --role io. Without it: the default queue's name with .io behind it.")
+        .celery(&["io_queue"]),
+    Key::new("roles.*.queues", List, "The queues of a role of your own."),
+    Key::new("roles.*.concurrency", Concurrency, "How many tasks run at a time in this role."),
+    Key::new("routes.*", Route, "Where tasks of this name or pattern go. The first pattern that matches wins.").reload(),
+    Key::new("limits.*.rate", Rate, "How often tasks of this name may start, in the whole cluster.").reload(),
+    Key::new("limits.*.per_node", Bool, "Whether the rate is counted on each node by itself, as Celery counts it.").reload(),
+    // Commands
+    Key::new(
+        "tasks.*.command",
+        Words,
+        "The command that runs this task. {0}, {name} and {task_id} stand for arguments; the call is JSON on stdin.",
+    ),
+    Key::new(
+        "tasks.*.output",
+        Choice(&["auto", "json", "text"]),
+        "What stdout holds; auto takes JSON for JSON and anything else for text.",
+    ),
+    Key::new("tasks.*.output_max", Size(1, GIB), "The most bytes of stdout; more is a failure. Default: 16MiB."),
+    Key::new("tasks.*.cwd", Path, "The directory it runs in."),
+    Key::new("tasks.*.env", List, "Variables passed on to it, besides PATH, HOME, LANG, LC_ALL, TZ and TMPDIR."),
+    Key::new("tasks.*.set_env", Table, "Variables set for it."),
+    Key::new("tasks.*.retry_codes", List, "Exit codes that ask for another attempt. Default: 75 (EX_TEMPFAIL)."),
+    Key::new("tasks.*.kill_grace", Duration(0, DAY), "How long it has between SIGTERM and SIGKILL. Default: 5s."),
+    Key::new("tasks.*.queue", Text, "Where calls go that name no queue."),
+    Key::new("tasks.*.max_retries", Int(0, 1_000_000), "Attempts after the first. Default: 3."),
+    Key::new("tasks.*.retry_delay", LIMIT, "The delay before another attempt, unless backoff is set. Default: 3m."),
+    Key::new("tasks.*.retry_on_failure", Bool, "Whether every failure is retried, not only the exit codes that ask for it."),
+    Key::new("tasks.*.backoff", LIMIT, "The first delay of delays that double with each attempt."),
+    Key::new("tasks.*.backoff_max", LIMIT, "The longest of those delays. Default: 10m."),
+    Key::new("tasks.*.backoff_jitter", Bool, "Whether those delays are drawn at random up to their length. Default: true."),
+    Key::new("tasks.*.rate", Rate, "How often it may start, on one node."),
+    Key::new("tasks.*.time_limit", LIMIT, "How long it may run before it is killed."),
+    Key::new("tasks.*.soft_time_limit", LIMIT, "How long it may run before it gets SIGTERM."),
+    Key::new("tasks.*.acks", Choice(&["late", "early"]), "Whether it runs again when its node dies (late), or not (early)."),
+    Key::new("tasks.*.ignore_result", Bool, "Whether its result is thrown away."),
+    Key::new("tasks.*.concurrency", Int(1, 65_536), "How many of it run at a time on one node. Default: as many as there are slots."),
+    // Schedules: read by the scheduler's own code; any key of an entry is taken as it is.
+    Key::new("schedules.*.task", Text, "The task to send.").reload(),
+    Key::new("schedules.*.cron", Text, "When: minute, hour, day of month, month, day of week.").reload(),
+    Key::new("schedules.*.every", Duration(0, YEAR), "When: at this distance.").reload(),
+    Key::new("schedules.*.timezone", Text, "The time zone that cron is read in.").reload(),
+    Key::new("schedules.*.queue", Text, "The queue to send to.").reload(),
+    Key::new("schedules.*.args", Any, "Positional arguments.").reload(),
+    Key::new("schedules.*.kwargs", Any, "Keyword arguments.").reload(),
+    Key::new("schedules.*.options", Any, "Other options of the call.").reload(),
+    Key::new("schedules.*.enabled", Bool, "Whether it is sent.").reload(),
+    Key::new("schedules.*.catch_up", Choice(&["skip", "one", "all"]), "What becomes of ticks that fell into an outage.").reload(),
+    Key::new("timezone", Text, "The time zone of schedules that name none.").celery(&["timezone"]).default("UTC"),
+    // HTTP
+    Key::new("http.listen", Listen, "Where the node answers HTTP: API, health, metrics. Beyond loopback a token is required.")
+        .flag("--listen")
+        .default("127.0.0.1:5555"),
+    Key::new("http.token", Text, "What HTTP clients must send as a bearer token.").secret(),
+    Key::new("dashboard.listen", Listen, "Where the dashboard answers. Without it: where the node does."),
+    Key::new("dashboard.token", Text, "What the dashboard asks for. Without it: the node's token.").secret(),
+    // The node
+    Key::new("data.dir", Path, "Where the node keeps what must survive it.").flag("--data-dir"),
+    Key::new("drain.timeout", Duration(0, DAY), "How long running tasks may take to finish when the node stops.")
+        .flag("--drain-timeout")
+        .celery(&["worker_soft_shutdown_timeout"])
+        .default("25s"),
+    Key::new("log.level", LogLevel, "How much is logged.")
+        .flag("--loglevel")
+        .short("-l")
+        .celery(&["worker_loglevel"])
+        .default("info")
+        .reload(),
+    Key::new("log.format", Choice(&["text", "json"]), "How it is logged.").flag("--log-format").default("text"),
+    // Celery
+    Key::new("celery.*", Any, "A setting of Celery's by its own name, handed to the Python application."),
+];
