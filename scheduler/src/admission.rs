@@ -50,6 +50,40 @@ pub enum Refusal {
 }
 
 /// Decides. `spec` is `None` where nobody here knows the task.
-pub fn admit(_invocation: &Invocation, _spec: Option<&TaskSpec>, _arrival: Arrival, _revoked: &Revoked, _now: Millis) -> Verdict {
-    todo!()
+///
+/// The first reason in this order counts: lost, revoked, expired, unknown, crashed, early. Revocation and expiry come before
+/// what is wrong with the message, so that a backlog that nobody wants any more does not fill the dead letters. A message
+/// whose `expires` is exactly now still runs (`celery/worker/request.py::maybe_expire`).
+pub fn admit(invocation: &Invocation, spec: Option<&TaskSpec>, arrival: Arrival, revoked: &Revoked, now: Millis) -> Verdict {
+    if arrival.lost {
+        return Verdict::Refuse(Refusal::Lost);
+    }
+    if revoked.covers(invocation) {
+        return Verdict::Refuse(Refusal::Revoked);
+    }
+    let headers = &invocation.headers;
+    if headers.expires.as_ref().is_some_and(|expires| now > expires.millis()) {
+        return Verdict::Refuse(Refusal::Expired);
+    }
+    let Some(spec) = spec else {
+        return Verdict::Refuse(Refusal::UnknownTask);
+    };
+    if let Some(detail) = poisonous(spec, arrival) {
+        return Verdict::Refuse(Refusal::Crashed { detail });
+    }
+    match &headers.eta {
+        Some(eta) if eta.millis() > now => Verdict::Hold { until: eta.millis() },
+        _ => Verdict::Run,
+    }
+}
+
+/// Why a message counts as poison, if it does.
+fn poisonous(spec: &TaskSpec, arrival: Arrival) -> Option<String> {
+    if arrival.crashes >= spec.max_crashes.max(1) {
+        return Some(format!("{} executors died under it", arrival.crashes));
+    }
+    if arrival.attempt > arrival.max_deliveries.max(1) {
+        return Some(format!("taken {} times without an ending", arrival.attempt - 1));
+    }
+    None
 }

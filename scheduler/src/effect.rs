@@ -106,8 +106,10 @@ pub enum Release {
         /// The reason in words for a person.
         detail: String,
     },
-    /// The task begins and its message is done with (early acknowledgement): it will not be run again, but should its node
-    /// die, the next taker is told (`Delivery::lost`) and records the loss.
+    /// The task begins and its message is done with (early acknowledgement): it will not be run again. The delivery stays
+    /// held, marked as begun, until a later commit with the same fence releases it (with [`Release::Ack`], or with
+    /// [`Release::Dead`] where the task's options ask for that): should the node die first, the next taker is told
+    /// (`Delivery::lost`) and records the loss.
     Begin,
 }
 

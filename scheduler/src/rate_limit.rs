@@ -9,13 +9,29 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Reads `"10"`, `"10/s"`, `"100/m"`, `"5/h"`; `"0"` and `""` are no limit (`Ok(None)`).
+    /// Reads `"10"`, `"10/s"`, `"100/m"`, `"5/h"`; `"0"` and `""` are no limit (`Ok(None)`). Fractions are allowed, as for Celery.
     ///
     /// # Errors
     /// The text, when it is none of these.
-    pub fn parse(_text: &str) -> Result<Option<Self>, String> {
-        todo!()
+    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+        let bare = text.trim();
+        let (count, unit) = bare.split_once('/').unwrap_or((bare, "s"));
+        if count.is_empty() && !bare.contains('/') {
+            return Ok(None);
+        }
+        let seconds = match unit.trim() {
+            "s" | "" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(text.to_owned()),
+        };
+        match count.trim().parse::<f64>() {
+            Ok(0.0) => Ok(None),
+            Ok(count) if count.is_finite() && count > 0.0 => Ok(Some(Self { per_second: count / seconds })),
+            _ => Err(text.to_owned()),
+        }
     }
+
     /// Starts per second.
     pub fn per_second(self) -> f64 {
         self.per_second
@@ -26,19 +42,28 @@ impl Rate {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bucket {
     rate: Rate,
-    next: Millis,
+    /// When the next token is there, in milliseconds. Fractions matter: at 3/s a token comes every 333.3 ms, and rates above
+    /// 1000/s give several within the millisecond that the clock can tell.
+    next: f64,
 }
 
 impl Bucket {
     /// A full bucket.
     pub fn new(rate: Rate, now: Millis) -> Self {
-        Self { rate, next: now }
+        Self { rate, next: now as f64 }
     }
+
     /// Takes a token: `Ok` starts now, `Err` says when to ask again.
     ///
     /// # Errors
-    /// The time of the next token.
-    pub fn take(&mut self, _now: Millis) -> Result<(), Millis> {
-        todo!()
+    /// The time of the next token; always after `now`.
+    pub fn take(&mut self, now: Millis) -> Result<(), Millis> {
+        let at = now as f64;
+        if self.next > at {
+            return Err(self.next.ceil() as Millis);
+        }
+        // Tokens saved up while nobody asked are lost, but for what fits into one tick of the clock.
+        self.next = self.next.max(at - 1.0) + 1000.0 / self.rate.per_second;
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Revocations: what must not run any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use umbel_proto::{GroupId, Invocation, Millis, TaskId};
 
@@ -9,7 +9,7 @@ use umbel_proto::{GroupId, Invocation, Millis, TaskId};
 pub enum Revocation {
     /// One task.
     Task(TaskId),
-    /// Every task whose root is this one: a whole workflow.
+    /// Every task whose root is this one: a whole workflow ([`crate::canvas::Launched::root`]).
     Workflow(TaskId),
     /// Every member of a group.
     Group(GroupId),
@@ -19,26 +19,68 @@ pub enum Revocation {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Revoked {
     orders: BTreeMap<Revocation, Millis>,
+    /// The same orders, oldest first.
+    ages: BTreeSet<(Millis, Revocation)>,
 }
 
 impl Revoked {
     /// Celery's `REVOKES_MAX`.
     pub const MAX: usize = 50_000;
 
-    /// Adds an order given at `at`.
-    pub fn insert(&mut self, _order: Revocation, _at: Millis) {
-        todo!()
+    /// Adds an order given at `at`. One that is there already keeps the later of the two times.
+    pub fn insert(&mut self, order: Revocation, at: Millis) {
+        match self.orders.get(&order) {
+            Some(&known) if known >= at => return,
+            Some(&known) => {
+                self.ages.remove(&(known, order.clone()));
+            }
+            None => {}
+        }
+        self.ages.insert((at, order.clone()));
+        self.orders.insert(order, at);
+        while self.orders.len() > Self::MAX {
+            self.forget_oldest();
+        }
     }
+
     /// Whether this message is revoked.
-    pub fn covers(&self, _invocation: &Invocation) -> bool {
-        todo!()
+    ///
+    /// A message with a group id but no position in it (a chord's body, an errback) is no member of that group.
+    pub fn covers(&self, invocation: &Invocation) -> bool {
+        if self.orders.is_empty() {
+            return false;
+        }
+        let headers = &invocation.headers;
+        let root = headers.root_id.as_ref().unwrap_or(&headers.id);
+        if self.has(Revocation::Task(headers.id.clone())) || self.has(Revocation::Workflow(root.clone())) {
+            return true;
+        }
+        let own = headers.group_index.and(headers.group.clone());
+        // The first step of a chain is not marked as a member; the chain's last one is (wire contract §5.2).
+        let last = invocation.embed().chain.first();
+        let chain = last.and_then(|step| step.options.group_index().and(step.options.group_id()));
+        own.into_iter().chain(chain).any(|group| self.has(Revocation::Group(group)))
     }
+
     /// Forgets orders given before `before` (Celery's `REVOKE_EXPIRES` is 3 hours).
-    pub fn expire(&mut self, _before: Millis) {
-        todo!()
+    pub fn expire(&mut self, before: Millis) {
+        while self.ages.first().is_some_and(|(at, _)| *at < before) {
+            self.forget_oldest();
+        }
     }
+
     /// The orders and when they were given.
     pub fn iter(&self) -> impl Iterator<Item = (&Revocation, Millis)> {
         self.orders.iter().map(|(order, at)| (order, *at))
+    }
+
+    fn has(&self, order: Revocation) -> bool {
+        self.orders.contains_key(&order)
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, order)) = self.ages.pop_first() {
+            self.orders.remove(&order);
+        }
     }
 }

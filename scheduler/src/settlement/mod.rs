@@ -1,8 +1,21 @@
-//! What follows from how a task ended.
+//! What follows from how a task ended: wire contract §5.3 and §8.1, and the canvas rules.
 
-use umbel_proto::{DecodeError, Invocation, Millis, NodeId, Outcome, QueueName, TaskError, Value};
+pub(crate) mod errbacks;
+mod failure;
+mod refusal;
+mod replace;
+mod retry;
+mod run;
+mod success;
 
-use crate::{Effect, Settings, TaskSpec, admission::Refusal, canvas::Specs};
+use umbel_proto::{DecodeError, Invocation, Millis, NodeId, Outcome, QueueName, State, TaskError, Value};
+
+use crate::{
+    DeadReason, Effect, Release, Settings, TaskSpec,
+    admission::Refusal,
+    canvas::{CanvasError, Specs},
+};
+use run::Run;
 
 /// Everything a settlement depends on.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +32,8 @@ pub struct Context<'a> {
     pub queue: &'a QueueName,
     /// How many executors had died under it before.
     pub crashes: u32,
-    /// Whether its message was acknowledged before it began: then there is nothing to pay the broker.
+    /// Whether its message was acknowledged before it began ([`crate::Release::Begin`]): then it is never run again, and its
+    /// ending's [`crate::Release`] takes the begun delivery off the books.
     pub begun: bool,
     /// The time.
     pub now: Millis,
@@ -80,21 +94,76 @@ pub enum Ending {
 }
 
 /// A run ended with `outcome`.
-pub fn settle(_invocation: &Invocation, _outcome: Outcome, _context: Context<'_>) -> Settlement {
-    todo!()
+///
+/// Effects come in Celery's order: successors, the result, chord parts, errbacks, and last what the broker is owed. That is the
+/// same whether the delivery has begun ([`Context::begun`]) or not: a begun delivery stays on the books until its ending
+/// releases it, so that a node that dies under it is noticed.
+pub fn settle(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -> Settlement {
+    let run = Run { invocation, context };
+    match outcome {
+        Outcome::Success { value, children } => run.succeed(value, children),
+        Outcome::Failure(error) if context.spec.retry_on_failure => {
+            run.again(umbel_proto::Retry { error: Some(error), automatic: true, ..Default::default() })
+        }
+        Outcome::Failure(error) => run.fail(error),
+        Outcome::Retry(ask) => run.again(ask),
+        Outcome::Ignore => run.silent(Release::Ack, Ending::Ignored),
+        Outcome::Reject { requeue: true, .. } => run.requeue(),
+        Outcome::Reject { requeue: false, reason } => run.reject(reason),
+        Outcome::Replace(replacement) => run.replace(&replacement),
+        Outcome::Revoked { terminated, .. } => run.revoke(if terminated { "terminated" } else { "revoked" }),
+        Outcome::TimeLimitExceeded { limit_secs } => run.fail(time_limit_exceeded(limit_secs)),
+        Outcome::WorkerLost { detail } => run.worker_lost(&detail),
+    }
 }
 
 /// A message was refused before it ran. (`context.spec` is a default one for unknown tasks.)
-pub fn refuse(_invocation: &Invocation, _refusal: &Refusal, _context: Context<'_>) -> Settlement {
-    todo!()
+///
+/// * Expired and revoked ones are REVOKED, and so is the rest of their chain; no errbacks (rule 18).
+/// * An unknown task fails with `NotRegistered` and goes to the dead letters, from where it can be sent again once a node knows
+///   it. Its chain and chord are told; its errbacks are not called, as by Celery. That is also what a Celery worker does with
+///   a message it does not know: in a fleet whose nodes know different tasks, tasks go to queues that only the nodes take
+///   from that know them (`task_routes`).
+/// * One that was taken too often, or killed too many executors, fails with `WorkerLostError` and goes to the dead letters.
+/// * One that was acknowledged early by a node that died fails with `WorkerLostError`.
+pub fn refuse(invocation: &Invocation, refusal: &Refusal, context: Context<'_>) -> Settlement {
+    let run = Run { invocation, context };
+    match refusal {
+        Refusal::Expired => run.revoke("expired"),
+        Refusal::Revoked => run.revoke("revoked"),
+        Refusal::UnknownTask => run.unknown(),
+        Refusal::Crashed { detail } => run.crashed(detail),
+        Refusal::Lost => run.lost(),
+    }
 }
 
 /// A message could not be understood: the dead letters get it, with the reason.
-pub fn quarantine(_error: &DecodeError) -> Vec<Effect> {
-    todo!()
+pub fn quarantine(error: &DecodeError) -> Vec<Effect> {
+    vec![Effect::Release(Release::Dead { reason: DeadReason::Undecodable, detail: error.to_string() })]
 }
 
 /// What to store when a task with `track_started` begins; `None` for any other.
-pub fn started(_invocation: &Invocation, _context: Context<'_>, _pid: u32) -> Option<Effect> {
-    todo!()
+pub fn started(invocation: &Invocation, context: Context<'_>, pid: u32) -> Option<Effect> {
+    let run = Run { invocation, context };
+    if !context.spec.track_started || run.is_ignored() {
+        return None;
+    }
+    let meta = [("pid".to_owned(), Value::from(pid)), ("hostname".to_owned(), context.node.as_str().into())];
+    Some(run.store(State::Started, Value::Map(meta.into_iter().collect()), None, Some(Vec::new())))
+}
+
+/// The exception that stands for a workflow that cannot be sent on.
+pub(crate) fn canvas_error(error: &CanvasError) -> TaskError {
+    match error {
+        CanvasError::Encode(error) => TaskError::new("kombu.exceptions", "EncodeError", error.to_string()),
+        CanvasError::Decode(error) => TaskError::new("builtins", "ValueError", error.to_string()),
+        CanvasError::TooLarge => TaskError::new("builtins", "ValueError", error.to_string()),
+    }
+}
+
+fn time_limit_exceeded(limit_secs: f64) -> TaskError {
+    let limit = if limit_secs.fract() == 0.0 && limit_secs.abs() < 1e15 { Value::Int(limit_secs as i64) } else { Value::Float(limit_secs) };
+    let mut error = TaskError::new("billiard.exceptions", "TimeLimitExceeded", "");
+    error.exc_message = vec![limit];
+    error
 }

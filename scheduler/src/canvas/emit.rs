@@ -1,0 +1,128 @@
+//! Nodes into effects: messages, and the chords they are counted by.
+
+use umbel_proto::{Map, Millis, Signature, TaskId, Value};
+
+use super::{
+    CanvasError, MAX_TASKS, Sender, Specs, message,
+    node::{Cluster, Node, Place, collector_id, signature, unroll},
+};
+use crate::{ChordPart, Effect, OpenChord, PartResult, Settings};
+
+/// Collects the effects of sending nodes.
+#[derive(Debug)]
+pub(crate) struct Planner<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) specs: &'a dyn Specs,
+    pub(super) now: Millis,
+    pub(super) parent: Option<TaskId>,
+    pub(super) root: Option<TaskId>,
+    pub(super) priority: Option<u8>,
+    /// What has been planned so far, in the order it has to happen.
+    pub(crate) effects: Vec<Effect>,
+    tasks: usize,
+}
+
+impl<'a> Planner<'a> {
+    /// Sends for nobody yet.
+    pub(crate) fn new(settings: &'a Settings, specs: &'a dyn Specs, now: Millis) -> Self {
+        Self { settings, specs, now, parent: None, root: None, priority: None, effects: Vec::new(), tasks: 0 }
+    }
+
+    /// What is sent follows from this task.
+    pub(crate) fn sent_by(&mut self, sender: &Sender<'_>) {
+        self.parent = Some(sender.id.clone());
+        self.root = Some(sender.root.clone());
+        self.priority = sender.priority;
+    }
+
+    /// What is sent has this root.
+    pub(crate) fn rooted(&mut self, root: TaskId) {
+        self.root = Some(root);
+    }
+
+    /// What is sent follows from this task, if from any, without inheriting from it.
+    pub(crate) fn after(&mut self, parent: Option<TaskId>) {
+        self.parent = parent;
+    }
+
+    /// Sends a node.
+    ///
+    /// # Errors
+    /// When something in it has no form on the wire, or it is too large. What was planned before it is then incomplete.
+    pub(crate) fn emit(&mut self, node: Node) -> Result<(), CanvasError> {
+        match node {
+            Node::Task(task) => self.publish(task),
+            Node::Chain(nodes) => self.emit(unroll(nodes)),
+            Node::Group(cluster) => self.group(cluster),
+            Node::Chord(cluster, body) => self.chord(cluster, *body),
+        }
+    }
+
+    fn publish(&mut self, task: Signature) -> Result<(), CanvasError> {
+        self.tasks += 1;
+        if self.tasks > MAX_TASKS {
+            return Err(CanvasError::TooLarge);
+        }
+        let publish = message::publish(task, self)?;
+        self.effects.push(Effect::Publish(Box::new(publish)));
+        Ok(())
+    }
+
+    fn group(&mut self, cluster: Cluster) -> Result<(), CanvasError> {
+        for (index, mut member) in cluster.members.into_iter().enumerate() {
+            member.follow(&cluster.each);
+            member.mark(&cluster.id, index as i64);
+            self.emit(member)?;
+        }
+        Ok(())
+    }
+
+    /// The chord is opened before its header is sent, in the same commit, so that no part can come too early. Without a
+    /// header the body is sent at once, with the empty list of results.
+    fn chord(&mut self, cluster: Cluster, body: Node) -> Result<(), CanvasError> {
+        let mut body = match body {
+            Node::Chain(nodes) => unroll(nodes),
+            body => body,
+        };
+        if cluster.members.is_empty() {
+            if let Node::Task(task) = &body
+                && let Some(part) = collected(task, Vec::new(), self.root.clone())?
+            {
+                self.effects.push(Effect::Part(Box::new(part)));
+                return Ok(());
+            }
+            body.prepend(&[Value::List(Vec::new())], &Map::new());
+            return self.emit(body);
+        }
+        let mut body = signature(body);
+        if body.options.group_id().is_none() {
+            body.options.0.insert("group_id".to_owned(), cluster.id.as_str().into());
+        }
+        let size = u32::try_from(cluster.members.len()).map_err(|_| CanvasError::TooLarge)?;
+        self.effects.push(Effect::OpenChord(Box::new(OpenChord { group: cluster.id.clone(), size, body: body.clone() })));
+        for (index, mut member) in cluster.members.into_iter().enumerate() {
+            member.join(&Place { group: &cluster.id, index: index as i64, chord: &body });
+            self.emit(member)?;
+        }
+        Ok(())
+    }
+}
+
+/// The part that `body` would become once run, if it is a collector of this node's making: it only hands a list on, so it
+/// need not be run (a Celery worker that is told the chord is ready runs it, and comes to the same).
+pub(crate) fn collected(body: &Signature, values: Vec<Value>, root: Option<TaskId>) -> Result<Option<ChordPart>, CanvasError> {
+    collector_part(body, PartResult::Value(Value::List(values)), root)
+}
+
+/// The part of the outer chord that `body` stands for, if it is such a collector.
+pub(crate) fn collector_part(body: &Signature, result: PartResult, root: Option<TaskId>) -> Result<Option<ChordPart>, CanvasError> {
+    let options = &body.options;
+    let (Some(id), Some(group), Some(index)) = (options.task_id(), options.group_id(), options.group_index()) else {
+        return Ok(None);
+    };
+    if id != collector_id(&group, index) {
+        return Ok(None);
+    }
+    let Some(outer) = options.chord()? else { return Ok(None) };
+    Ok(Some(ChordPart { group, index: Some(index), task_id: id, root_id: root, body: outer, result }))
+}

@@ -1,0 +1,84 @@
+//! Another attempt: the same id, arguments, callbacks, chain and chord (rule 11).
+
+use umbel_proto::{Body, EncodeError, Invocation, Map, Millis, Raw, Retry, State, TaskError, Timestamp, Value, repr};
+
+use super::{CanvasError, Ending, Settlement, canvas_error, run::Run};
+use crate::{Effect, Publish, Release, retry};
+
+impl Run<'_> {
+    /// Sends the next attempt and stores RETRY, or fails where none is left.
+    pub(super) fn again(&self, ask: Retry) -> Settlement {
+        let context = &self.context;
+        let due = match retry::again(&ask, self.invocation.headers.retries, context.spec, context.now, context.dice) {
+            retry::Again::At(due) => due,
+            retry::Again::Exhausted => return self.fail(ask.error.unwrap_or_else(|| self.exhausted())),
+        };
+        let next = match self.next_attempt(&ask, due) {
+            Ok(next) => next,
+            Err(error) => return self.fail(canvas_error(&CanvasError::Encode(error))),
+        };
+        let mut effects = vec![Effect::Publish(Box::new(next))];
+        if self.stores_errors() {
+            let result = ask.error.as_ref().map_or(Value::Null, TaskError::to_value);
+            effects.push(self.store(State::Retry, result, ask.error.as_ref(), Some(Vec::new())));
+        }
+        effects.push(Effect::Release(Release::Ack));
+        Settlement { effects, ending: Ending::Retried { error: ask.error, due } }
+    }
+
+    /// The message of the next attempt: this one's, byte for byte where the task does not say otherwise, the caller's wish to
+    /// ignore the result included (P13).
+    fn next_attempt(&self, ask: &Retry, due: Millis) -> Result<Publish, EncodeError> {
+        let mut invocation = self.invocation.clone();
+        let headers = &mut invocation.headers;
+        headers.retries = headers.retries.saturating_add(1);
+        headers.parent_id = Some(headers.id.clone());
+        headers.eta = Some(Timestamp::from_millis(due));
+        if let Some(args) = &ask.args {
+            headers.argsrepr = Some(repr::args_repr(args));
+        }
+        if let Some(kwargs) = &ask.kwargs {
+            headers.kwargsrepr = Some(repr::kwargs_repr(kwargs));
+        }
+        override_arguments(&mut invocation, ask.args.as_deref(), ask.kwargs.as_ref())?;
+        let route = self.route_back();
+        let properties = &mut invocation.properties;
+        properties.redelivered = false;
+        properties.exchange.clone_from(&route.exchange);
+        properties.routing_key.clone_from(&route.routing_key);
+        Ok(Publish { invocation, route, due: Some(due) })
+    }
+
+    /// What `Task.retry()` without an exception ends in.
+    fn exhausted(&self) -> TaskError {
+        let headers = &self.invocation.headers;
+        let (args, kwargs) = match self.invocation.arguments() {
+            Ok((args, kwargs)) => (repr::args_repr(&args), repr::kwargs_repr(&kwargs)),
+            Err(_) => (headers.argsrepr.clone().unwrap_or_default(), headers.kwargsrepr.clone().unwrap_or_default()),
+        };
+        let message = format!("Can't retry {}[{}] args:{args} kwargs:{kwargs}", headers.task, headers.id);
+        TaskError::new("celery.exceptions", "MaxRetriesExceededError", message)
+    }
+}
+
+fn override_arguments(invocation: &mut Invocation, new_args: Option<&[Value]>, new_kwargs: Option<&Map>) -> Result<(), EncodeError> {
+    match &mut invocation.body {
+        Body::Parts { args, kwargs, .. } => {
+            if let Some(new) = new_args {
+                *args = raw(args, &Value::List(new.to_vec()))?;
+            }
+            if let Some(new) = new_kwargs {
+                *kwargs = raw(kwargs, &Value::Map(new.clone()))?;
+            }
+            Ok(())
+        }
+        Body::Opaque { .. } if new_args.is_none() && new_kwargs.is_none() => Ok(()),
+        Body::Opaque { .. } => {
+            Err(EncodeError::new("the arguments of the next attempt", "the message's serializer is not one Umbel writes"))
+        }
+    }
+}
+
+fn raw(old: &Raw, value: &Value) -> Result<Raw, EncodeError> {
+    Ok(Raw { serializer: old.serializer, bytes: old.serializer.encode(value)? })
+}
