@@ -1,4 +1,5 @@
 //! Every test that needs more than one crate. See `tests/README.md`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod compat;
 mod tidy;
