@@ -8,6 +8,7 @@ extern crate self as umbel;
 pub mod backends;
 pub mod brokers;
 pub mod claim;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod context;

@@ -1,4 +1,5 @@
 //! The test harness as a product: conformance suites per seam, servers and nodes as child processes, fault injection.
 #![allow(clippy::unwrap_used)]
 
+pub mod program;
 pub mod wait;

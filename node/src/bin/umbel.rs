@@ -1,3 +1,11 @@
-//! The `node` program.
+//! The `umbel` program: [`node`](../node/index.html) under another name, for machines where Node.js owns that one.
 
-fn main() {}
+use std::process::ExitCode;
+
+/// As in `main.rs`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    umbel::cli::main()
+}

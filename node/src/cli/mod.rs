@@ -1,0 +1,122 @@
+//! The command line: `node <verb> [arguments]`.
+//!
+//! One file per verb: its arguments as a struct, and a `run` that answers with nothing or a [`Failure`]. What verbs share is
+//! beside them: [`output`] (who is looking, and in which form), [`failure`] (errors people see), [`exit`] (the codes).
+//!
+//! To add a verb: its file, its line in [`Verb`], its line in [`Verb::run`]. The tidy suite refuses an argument without help
+//! and a verb that the README does not mention.
+//!
+//! Data goes to standard output, and nothing else does; notes, progress and errors go to standard error.
+
+mod exit;
+mod failure;
+mod output;
+mod version;
+
+use std::{ffi::OsString, io, process::ExitCode};
+
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+
+pub use exit::Exit;
+use failure::Failure;
+use output::{Format, Screen};
+
+/// What is printed below the help of the program.
+const AFTER_HELP: &str = "\
+Exit codes:
+    0  success, also of an empty list
+    1  the operation failed
+    2  wrong usage or configuration
+    3  waited, and the time ran out
+    4  not allowed
+    5  not found
+    6  partial: some nodes did not answer
+   69  no node answered, or the broker cannot be reached
+  130  interrupted (SIGINT)
+  143  terminated (SIGTERM)
+
+Colours: NO_COLOR and CLICOLOR_FORCE are obeyed.";
+
+/// Runs tasks and workflows of tasks, and loses none of them.
+#[derive(Debug, Parser)]
+#[command(name = "node", version, after_help = AFTER_HELP, disable_help_subcommand = true, max_term_width = 100)]
+struct Cli {
+    /// The form of what is printed: text for people, or JSON and nothing else
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    output: Format,
+    /// The same as --output json
+    #[arg(long, global = true, conflicts_with = "output")]
+    json: bool,
+    /// Print without colours
+    #[arg(short = 'C', long, global = true)]
+    no_color: bool,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+/// What the program can be told to do.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Version(version::Args),
+}
+
+impl Verb {
+    fn run(self, screen: &Screen) -> Result<(), Failure> {
+        match self {
+            Self::Version(args) => version::run(args, screen),
+        }
+    }
+}
+
+/// The whole program: reads the arguments of the process, does what they say, and answers with the exit code.
+pub fn main() -> ExitCode {
+    run(std::env::args_os().collect()).into()
+}
+
+/// The grammar, for whoever writes completions and documentation, and for the tests of both.
+pub fn grammar() -> clap::Command {
+    Cli::command()
+}
+
+fn run(args: Vec<OsString>) -> Exit {
+    // Asked before the arguments are understood, because what is wrong with them may have to be printed.
+    let plain = args.iter().skip(1).any(|arg| arg == "-C" || arg == "--no-color");
+    let colour = if plain { ColorChoice::Never } else { ColorChoice::Auto };
+    let parsed = Cli::command().color(colour).try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing can only fail because nobody listens any more.
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { Exit::Success } else { Exit::Usage };
+        }
+    };
+    let format = if cli.json { Format::Json } else { cli.output };
+    let screen = Screen::of_process(format, cli.no_color);
+    let done = match cli.verb {
+        Some(verb) => verb.run(&screen),
+        None => welcome(&screen),
+    };
+    match done {
+        Ok(()) => Exit::Success,
+        Err(failure) => {
+            failure.print(&screen, &mut io::stderr().lock());
+            failure.exit()
+        }
+    }
+}
+
+/// What the program says when it is not told anything.
+fn welcome(screen: &Screen) -> Result<(), Failure> {
+    let mut grammar = Cli::command();
+    grammar.build();
+    let mut text = format!("umbel {}: runs tasks and workflows of tasks, and loses none of them\n\n", env!("CARGO_PKG_VERSION"));
+    for verb in grammar.get_subcommands() {
+        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+        text.push_str(&format!("  {:<10} {about}\n", verb.get_name()));
+    }
+    let program = output::program();
+    text.push_str(&format!("\nTry:  {program} demo\n      {program} --help\n"));
+    screen.print(|out| out.write_all(text.as_bytes()))
+}
