@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::OwnedSemaphorePermit;
 use umbel_proto::{DecodeError, Invocation};
+use umbel_scheduler::Fence;
 
 use crate::brokers::{Held, Returns};
 
@@ -13,14 +14,30 @@ use crate::brokers::{Held, Returns};
 pub struct Claim {
     /// What to run, or why it cannot be understood.
     pub invocation: Result<Arc<Invocation>, DecodeError>,
-    /// What is owed to the broker; `None` once the message has been acknowledged early.
-    pub debt: Option<Debt>,
+    /// What is owed to the broker.
+    pub debt: Debt,
+    /// Whether the message has been acknowledged early ([`umbel_scheduler::Release::Begin`]). The debt goes on until the
+    /// ending: a begun claim that is dropped comes back as [`crate::brokers::Delivery::lost`], so that its loss is recorded.
+    pub begun: bool,
     /// How many executors have died under it.
     pub crashes: u32,
     /// Whether it was acknowledged early by a node that died before the ending.
     pub lost: bool,
     /// The room it takes.
     pub credit: Credit,
+}
+
+impl Claim {
+    /// The condition of everything that is committed in the claim's name: that this taking is still the newest.
+    pub fn fence(&self) -> Fence {
+        let held = self.debt.held();
+        Fence::Delivery { tag: held.tag.clone(), attempt: held.attempt }
+    }
+
+    /// The ledger has paid, or somebody else holds the delivery now. The room comes back.
+    pub fn settled(self) {
+        self.debt.settled();
+    }
 }
 
 /// What is owed to the broker for one delivery. Settled exactly once; dropped unsettled, it returns the message by itself.
@@ -62,11 +79,13 @@ impl fmt::Debug for Debt {
 
 /// Room for one message; comes back to the consumer when it is dropped.
 #[derive(Debug)]
-pub struct Credit(OwnedSemaphorePermit);
+pub struct Credit {
+    _permit: OwnedSemaphorePermit,
+}
 
 impl Credit {
     /// One permit of the consumer's semaphore.
     pub fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(permit)
+        Self { _permit: permit }
     }
 }

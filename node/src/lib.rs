@@ -5,20 +5,26 @@
 // So that the code `#[task]` writes names this crate the same way inside of it and outside.
 extern crate self as umbel;
 
+pub mod actors;
 pub mod backends;
 pub mod brokers;
 pub mod claim;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod config;
 pub mod context;
 pub mod executors;
 pub mod facts;
+pub mod fault;
 pub mod ledgers;
+pub mod node;
+pub mod telemetry;
 
 pub use client::{AsyncResult, Client, SignatureExt};
 pub use context::Context;
 pub use executors::native::{NativeExecutor, Task, TaskFailure, TaskResult};
+pub use node::{Node, NodeBuilder, NodeError, Shutdown, StartError};
 pub use umbel_macros::task;
 pub use umbel_proto as proto;
 pub use umbel_proto::{Signature, Value};

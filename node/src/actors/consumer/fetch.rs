@@ -1,0 +1,191 @@
+//! The fetch loop: waits for room, asks for at most that much, makes claims of what comes.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::FutureExt;
+use ractor::ActorRef;
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+use umbel_proto::{DecodeError, Invocation, Limits};
+
+use super::{
+    super::{Shared, cast, chance::Backoff, guarded, panic_text},
+    ConsumerMsg,
+};
+use crate::{
+    brokers::{BrokerError, Delivery, Returns, Subscribe, Subscription},
+    claim::{Claim, Credit, Debt},
+};
+
+/// Where the subscription sits. The lock is a baton rather than protection for data: the loop has it for as long as it
+/// lives, the loop of the next consumer takes it over, and at the very end the supervisor, who closes it.
+pub(crate) type Seat = Arc<Mutex<Option<Box<dyn Subscription>>>>;
+
+/// How long fewer than a batch of credits may wait to become one.
+const BATCH_WAIT: Duration = Duration::from_millis(2);
+
+/// How the loop is getting on: which fetch it is waiting in, for the stall watch. Odd while it waits for the broker.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(AtomicU64);
+
+impl Pace {
+    /// The number of the fetch that is under way, if one is.
+    pub(crate) fn waiting(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|count| count % 2 == 1)
+    }
+
+    fn begins(&self) {
+        self.0.fetch_or(1, Ordering::Relaxed);
+    }
+
+    fn ends(&self) {
+        self.0.store((self.0.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
+/// Starts the loop; `anew` gives the old subscription up first.
+pub(crate) fn spawn(
+    shared: Arc<Shared>,
+    seat: Seat,
+    pace: Arc<Pace>,
+    consumer: ActorRef<ConsumerMsg>,
+    anew: bool,
+) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut subscription = seat.lock_owned().await;
+        if anew {
+            *subscription = None;
+        }
+        let run = AssertUnwindSafe(run(&shared, &mut subscription, &pace, &consumer)).catch_unwind().await;
+        if let Err(panic) = run {
+            // What panicked may have been the subscription.
+            *subscription = None;
+            cast(&consumer, ConsumerMsg::FetchDied(panic_text(&*panic)));
+        }
+    }))
+}
+
+async fn run(shared: &Shared, seat: &mut Option<Box<dyn Subscription>>, pace: &Pace, consumer: &ActorRef<ConsumerMsg>) {
+    let mut backoff = Backoff::new();
+    loop {
+        match fetch(shared, seat, pace).await {
+            Ok((deliveries, returns)) => {
+                backoff.reset();
+                shared.links.broker.up();
+                let claims = claims(deliveries, &returns, &shared.credits.semaphore);
+                if !claims.is_empty() {
+                    cast(consumer, ConsumerMsg::Fetched(claims));
+                }
+            }
+            Err(error) => {
+                if matches!(error, BrokerError::Closed) {
+                    *seat = None;
+                }
+                shared.links.broker.down(&error.to_string());
+                sleep(backoff.next()).await;
+            }
+        }
+    }
+}
+
+async fn fetch(shared: &Shared, seat: &mut Option<Box<dyn Subscription>>, pace: &Pace) -> Result<(Vec<Delivery>, Returns), BrokerError> {
+    let subscription = match seat {
+        Some(subscription) => subscription,
+        None => seat.insert(subscribe(shared).await?),
+    };
+    let room = room(&shared.credits.semaphore, shared.credits.batch).await;
+    shared.faults.hit("consumer.fetch");
+    pace.begins();
+    let fetched = subscription.fetch(room).await;
+    pace.ends();
+    Ok((fetched?, subscription.returns()))
+}
+
+/// Subscribes as this node.
+pub(crate) async fn subscribe(shared: &Shared) -> Result<Box<dyn Subscription>, BrokerError> {
+    let request = Subscribe { node: shared.node.clone(), queues: shared.queues.clone(), lease: shared.lease };
+    shared.broker.subscribe(request).await
+}
+
+/// Waits until there is room for a message, and a moment longer for a batch of them. Only this loop takes credits, so what
+/// is free now is still free when the messages come.
+async fn room(credits: &Semaphore, batch: u32) -> u32 {
+    if credits.available_permits() < batch as usize {
+        // What came together goes back at once: the claims take their credits when there are claims.
+        let _ = timeout(BATCH_WAIT, credits.acquire_many(batch)).await;
+        let _ = credits.acquire().await;
+    }
+    u32::try_from(credits.available_permits()).unwrap_or(u32::MAX).clamp(1, super::FETCH_MAX)
+}
+
+fn claims(deliveries: Vec<Delivery>, returns: &Returns, credits: &Arc<Semaphore>) -> Vec<Claim> {
+    let count = u32::try_from(deliveries.len()).unwrap_or(u32::MAX);
+    let Ok(mut permits) = credits.clone().try_acquire_many_owned(count) else {
+        // More than was asked for: a broken broker. What there is no room for goes back.
+        tracing::error!(count, "the broker handed out more messages than it was asked for; they go back");
+        deliveries.into_iter().for_each(|delivery| returns.give_back(delivery.held));
+        return Vec::new();
+    };
+    deliveries
+        .into_iter()
+        .filter_map(|delivery| {
+            let credit = Credit::new(permits.split(1)?);
+            let Delivery { held, crashes, lost, envelope } = delivery;
+            let invocation = envelope.and_then(|envelope| {
+                guarded(|| Invocation::decode(&envelope, Limits::default()))
+                    .unwrap_or_else(|panic| Err(DecodeError::new("message", format!("the decoder panicked: {panic}"))))
+            });
+            let debt = Debt::new(held, returns.clone());
+            Some(Claim { invocation: invocation.map(Arc::new), debt, begun: false, crashes, lost, credit })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the loop waits for a batch while the rest is busy, but never longer than a moment for less than one.
+    #[tokio::test(start_paused = true)]
+    async fn room_is_what_is_free() {
+        let credits = Arc::new(Semaphore::new(8));
+        assert_eq!(room(&credits, 4).await, 8);
+        let held = credits.clone().try_acquire_many_owned(7).unwrap();
+        assert_eq!(room(&credits, 4).await, 1);
+        drop(held);
+        let all = credits.clone().try_acquire_many_owned(8).unwrap();
+        let waiting = tokio::spawn({
+            let credits = credits.clone();
+            async move { room(&credits, 4).await }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!waiting.is_finished());
+        drop(all);
+        assert_eq!(waiting.await.unwrap(), 8);
+        assert_eq!(credits.available_permits(), 8);
+    }
+
+    /// Goal: the pace tells one waiting from the next.
+    #[test]
+    fn pace_tells_fetches_apart() {
+        let pace = Pace::default();
+        assert_eq!(pace.waiting(), None);
+        pace.begins();
+        let first = pace.waiting();
+        assert!(first.is_some());
+        pace.ends();
+        assert_eq!(pace.waiting(), None);
+        pace.begins();
+        assert_ne!(pace.waiting(), first);
+    }
+}

@@ -1,0 +1,38 @@
+//! The stall watch: messages wait, there is room, and yet none come. (The most reported failure of Celery on Redis.)
+
+use std::{sync::Arc, time::Duration};
+
+use ractor::ActorRef;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    super::{Shared, cast},
+    ConsumerMsg,
+    fetch::Pace,
+};
+
+/// How long a fetch may wait before its queues are looked at, and how often.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Starts the watch.
+pub(crate) fn spawn(shared: Arc<Shared>, pace: Arc<Pace>, consumer: ActorRef<ConsumerMsg>) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            let before = pace.waiting();
+            sleep(PATIENCE).await;
+            // The same fetch, both times that we looked and while messages were waiting.
+            if before.is_some() && pace.waiting() == before && messages_wait(&shared).await && pace.waiting() == before {
+                cast(&consumer, ConsumerMsg::Stalled);
+            }
+        }
+    }))
+}
+
+async fn messages_wait(shared: &Shared) -> bool {
+    match timeout(PATIENCE, shared.broker.queues()).await {
+        Ok(Ok(queues)) => queues.iter().any(|queue| queue.ready > 0 && !queue.paused && shared.queues.contains(&queue.name)),
+        // No answer is the fetch loop's to notice.
+        _ => false,
+    }
+}

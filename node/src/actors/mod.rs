@@ -1,0 +1,124 @@
+//! The pipeline: who takes messages, who admits, runs and settles them, and who watches over all of them.
+//!
+//! ```text
+//! Supervisor
+//! └─ rest_for_one, spawned in this order, so that each holds only the addresses of those after it on a task's way:
+//!    Aggregator ◄─ ExecutorPool × executors (└ ExecutorSlot × n, one_for_one) ◄─ Gate ◄─ Consumer
+//! ```
+//!
+//! Claims flow one way. A message is moved from hand to hand as a [`crate::claim::Claim`]; whoever dies drops what it has,
+//! and dropping a claim returns its message to the queue and its credit to the consumer. Handlers do no I/O; what takes
+//! time is a task that the actor owns (it ends with the actor) and that reports back with one message. The one exception is
+//! the slot, whose handler is the run. Mailboxes are unbounded in type and bounded by the credits that claims carry.
+
+pub(crate) mod aggregator;
+mod alarm;
+pub(crate) mod chance;
+pub(crate) mod consumer;
+pub(crate) mod gate;
+pub(crate) mod link;
+pub(crate) mod pool;
+mod registry;
+pub mod report;
+mod rest_for_one;
+pub(crate) mod slot;
+pub(crate) mod supervisor;
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use ractor::{ActorRef, Message, RpcReplyPort};
+use tokio::sync::Semaphore;
+use umbel_proto::{Invocation, NodeId, QueueName};
+use umbel_scheduler::{Settings, TaskSpec};
+
+pub(crate) use registry::Registry;
+
+use crate::{backends::Backend, brokers::Broker, claim::Claim, facts::Facts, fault::Faults, ledgers::Ledger};
+
+/// What every actor of a node is given.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The node's name.
+    pub(crate) node: NodeId,
+    /// What decisions depend on.
+    pub(crate) settings: Settings,
+    /// The queues it takes from.
+    pub(crate) queues: Vec<QueueName>,
+    /// How long it keeps what it holds when it falls silent.
+    pub(crate) lease: Duration,
+    /// Who runs what.
+    pub(crate) registry: Registry,
+    /// Where facts are told.
+    pub(crate) facts: Facts,
+    /// Room for messages.
+    pub(crate) credits: Credits,
+    /// Whether broker and ledger answer.
+    pub(crate) links: link::Links,
+    /// Where tests make it panic.
+    pub(crate) faults: Faults,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) ledger: Arc<dyn Ledger>,
+}
+
+/// The room of one node: a permit for each message it may hold. It outlives any actor, so that a restarted consumer counts
+/// what its predecessor took.
+#[derive(Debug)]
+pub(crate) struct Credits {
+    pub(crate) semaphore: Arc<Semaphore>,
+    pub(crate) total: u32,
+    /// How many should be free before more is fetched: batches are cheaper, but no slot may wait for one.
+    pub(crate) batch: u32,
+}
+
+impl Credits {
+    /// `total` permits for `slots` slots.
+    pub(crate) fn new(total: u32, slots: u32) -> Self {
+        // Half of what waits behind the slots: the other half keeps them busy while the batch comes.
+        let batch = (total.saturating_sub(slots) / 2).clamp(1, consumer::FETCH_MAX);
+        Self { semaphore: Arc::new(Semaphore::new(total as usize)), total, batch }
+    }
+
+    /// How many messages the node holds.
+    pub(crate) fn in_use(&self) -> u32 {
+        self.total.saturating_sub(u32::try_from(self.semaphore.available_permits()).unwrap_or(u32::MAX))
+    }
+}
+
+/// A claim whose message has been understood and whose task is known.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) claim: Claim,
+    pub(crate) invocation: Arc<Invocation>,
+    pub(crate) spec: Arc<TaskSpec>,
+}
+
+/// Sends a message to an actor that may be dead. If it is, the message is dropped, and every claim in it goes back to its
+/// queue: the supervisor is about to restart the one who sends this as well.
+pub(crate) fn cast<M: Message>(actor: &ActorRef<M>, message: M) {
+    let _ = actor.cast(message);
+}
+
+/// Answers a question whose asker may have gone.
+pub(crate) fn reply<T: Send + 'static>(port: RpcReplyPort<T>, answer: T) {
+    let _ = port.send(answer);
+}
+
+/// Runs a decision so that a panic in it harms only the message it is about.
+pub(crate) fn guarded<T>(decide: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decide)).map_err(|panic| panic_text(&*panic))
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}

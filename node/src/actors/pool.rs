@@ -1,0 +1,347 @@
+//! The pool: pairs tasks with the slots of one executor, and keeps their claims while they run.
+//!
+//! **What it owns.** The slots, which are its children (one_for_one); the claims of tasks that wait, begin or run; their
+//! time limits. **Who sends to it.** The gate; its slots; its own alarm; the aggregator's answers to early acknowledgements
+//! (as calls of a closure, so that the aggregator knows no pool). **What it sends on.** Starts, progress and endings, to the
+//! aggregator. **What bounds it.** The credits of the claims; a slot has one job at a time.
+//!
+//! **When a slot dies**, the claim that is kept here is settled as the loss of its worker, and another slot is started.
+//! **When the pool dies**, its slots are killed with it, so that nothing runs whose claim is gone; the claims go back to
+//! their queues (a task that was acknowledged early is recorded as lost), and gate and consumer are restarted with it.
+
+mod deadlines;
+mod runs;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::time::{Duration, Instant};
+use umbel_proto::{Millis, Outcome};
+use umbel_scheduler::{
+    admission::{self, Arrival, Refusal, Verdict},
+    restart::{Restart, RestartMeter},
+    revocation::Revoked,
+};
+
+use self::{
+    deadlines::{Deadline, Deadlines},
+    runs::Work,
+};
+use super::{
+    Admitted, Shared,
+    aggregator::{AggregatorMsg, Began},
+    alarm::Alarm,
+    cast, guarded, reply,
+    report::PoolReport,
+    slot::{ExecutorSlot, SlotArgs, SlotMsg},
+};
+use crate::{
+    clock,
+    executors::{Executor, Progress, SlotDied},
+};
+
+/// How long a task that was told to end may take to do so, before its slot is given up.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// The delay before the next slot while slots die under their tasks all the time.
+const CRASH_LOOP_DELAY: Duration = Duration::from_secs(1);
+
+/// The actor.
+pub(crate) struct ExecutorPool;
+
+/// What it is started with.
+pub(crate) struct PoolArgs {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) aggregator: ActorRef<AggregatorMsg>,
+    /// Which of the node's executors it is for.
+    pub(crate) index: usize,
+    /// How many slots it has.
+    pub(crate) slots: usize,
+}
+
+/// A slot of the pool, and which incarnation of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotPlace {
+    pub(crate) index: usize,
+    pub(crate) incarnation: u64,
+}
+
+/// What it is told.
+pub(crate) enum PoolMsg {
+    /// Run these.
+    Run(Vec<Admitted>),
+    /// This is what is revoked now.
+    Revoked(Arc<Revoked>),
+    /// What became of the early acknowledgement of a task.
+    Began { index: usize, run: u64, began: Began },
+    /// A slot can run tasks.
+    SlotOpened { place: SlotPlace },
+    /// A task tells how far it has come.
+    Progressed { place: SlotPlace, run: u64, progress: Progress },
+    /// A task has ended.
+    Finished { place: SlotPlace, run: u64, outcome: Outcome },
+    /// The alarm rang.
+    Due,
+    /// Nothing more comes: give back what waits, finish what runs, and end.
+    Drain,
+    /// Hand back what runs as well, and end.
+    Abandon,
+    /// Report.
+    Report(RpcReplyPort<PoolReport>),
+}
+
+struct Seat {
+    incarnation: u64,
+    actor: Option<ActorRef<SlotMsg>>,
+    open: bool,
+    work: Work,
+}
+
+pub(crate) struct State {
+    shared: Arc<Shared>,
+    aggregator: ActorRef<AggregatorMsg>,
+    executor: Arc<dyn Executor>,
+    myself: ActorRef<PoolMsg>,
+    seats: Vec<Seat>,
+    by_actor: HashMap<ActorId, usize>,
+    /// Seats that can take a task; the last one freed first, as its caches are warm.
+    idle: Vec<usize>,
+    waiting: VecDeque<Admitted>,
+    revoked: Arc<Revoked>,
+    deadlines: Deadlines,
+    alarm: Alarm,
+    meter: RestartMeter,
+    runs: u64,
+    slot_restarts: u64,
+    draining: bool,
+}
+
+impl Actor for ExecutorPool {
+    type Msg = PoolMsg;
+    type State = State;
+    type Arguments = PoolArgs;
+
+    async fn pre_start(&self, myself: ActorRef<PoolMsg>, args: PoolArgs) -> Result<State, ActorProcessingErr> {
+        let PoolArgs { shared, aggregator, index, slots } = args;
+        let ring = myself.clone();
+        Ok(State {
+            executor: shared.registry.executors()[index].clone(),
+            aggregator,
+            seats: (0..slots).map(|_| Seat { incarnation: 0, actor: None, open: false, work: Work::None }).collect(),
+            by_actor: HashMap::new(),
+            idle: Vec::with_capacity(slots),
+            waiting: VecDeque::new(),
+            revoked: shared.broker.revoked().borrow().clone(),
+            deadlines: Deadlines::default(),
+            alarm: Alarm::new(move || cast(&ring, PoolMsg::Due)),
+            // Idle slots that die, or cannot be opened, this often are no accident.
+            meter: RestartMeter::new(5 + 2 * u32::try_from(slots).unwrap_or(u32::MAX / 4), 60_000),
+            runs: 0,
+            slot_restarts: 0,
+            draining: false,
+            myself,
+            shared,
+        })
+    }
+
+    async fn post_start(&self, _: ActorRef<PoolMsg>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        for index in 0..state.seats.len() {
+            state.open_slot(index).await?;
+        }
+        Ok(())
+    }
+
+    async fn handle(&self, myself: ActorRef<PoolMsg>, message: PoolMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
+        match message {
+            PoolMsg::Run(tasks) => {
+                state.shared.faults.hit("pool.run");
+                if !state.draining {
+                    state.waiting.extend(tasks);
+                    state.assign();
+                }
+            }
+            PoolMsg::Finished { place, run, outcome } => {
+                state.shared.faults.hit("pool.finished");
+                state.finished(place, run, outcome);
+            }
+            PoolMsg::Progressed { place, run, progress } => state.progressed(place, run, progress),
+            PoolMsg::Began { index, run, began } => state.began(index, run, began),
+            PoolMsg::SlotOpened { place } => state.slot_opened(place),
+            PoolMsg::Revoked(revoked) => state.revoke(revoked),
+            PoolMsg::Due => state.due().await?,
+            PoolMsg::Drain => {
+                state.draining = true;
+                state.waiting.clear();
+            }
+            PoolMsg::Abandon => {
+                state.abandon();
+                myself.stop(Some("abandoned".to_owned()));
+            }
+            PoolMsg::Report(port) => reply(port, state.report()),
+        }
+        if state.draining && state.seats.iter().all(|seat| matches!(seat.work, Work::None)) {
+            myself.stop(Some("drained".to_owned()));
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<PoolMsg>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (actor, detail) = match event {
+            SupervisionEvent::ActorFailed(actor, error) => {
+                let detail = error.downcast_ref::<SlotDied>().map_or_else(|| error.to_string(), |died| died.detail.clone());
+                (actor, detail)
+            }
+            SupervisionEvent::ActorTerminated(actor, _, reason) => (actor, reason.unwrap_or_else(|| "it ended".to_owned())),
+            _ => return Ok(()),
+        };
+        // Slots that were given up are not here any more.
+        let Some(index) = state.by_actor.remove(&actor.get_id()) else { return Ok(()) };
+        state.slot_died(index, detail)?;
+        if state.draining && state.seats.iter().all(|seat| matches!(seat.work, Work::None)) {
+            myself.stop(Some("drained".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    async fn open_slot(&mut self, index: usize) -> Result<(), ActorProcessingErr> {
+        let seat = &mut self.seats[index];
+        seat.incarnation += 1;
+        let place = SlotPlace { index, incarnation: seat.incarnation };
+        let args = SlotArgs { executor: self.executor.clone(), pool: self.myself.clone(), place, faults: self.shared.faults.clone() };
+        let (actor, _) = ExecutorSlot::spawn_linked(None, ExecutorSlot, args, self.myself.get_cell()).await?;
+        self.by_actor.insert(actor.get_id(), index);
+        seat.actor = Some(actor);
+        Ok(())
+    }
+
+    fn slot_opened(&mut self, place: SlotPlace) {
+        let seat = &mut self.seats[place.index];
+        if seat.incarnation == place.incarnation && seat.actor.is_some() {
+            seat.open = true;
+            if matches!(seat.work, Work::None) {
+                self.idle.push(place.index);
+            }
+            self.assign();
+        }
+    }
+
+    /// A slot ended by itself.
+    fn slot_died(&mut self, index: usize, detail: String) -> Result<(), ActorProcessingErr> {
+        let worked = matches!(self.seats[index].work, Work::Running(_));
+        tracing::warn!(executor = self.executor.kind(), slot = index, working = worked, "an executor died: {detail}");
+        self.lost(index, detail);
+        let delay = match self.meter.died(clock::now()) {
+            Restart::After(delay) => Duration::from_millis(delay.max(0).unsigned_abs()),
+            // Tasks that kill their executors are stopped by the count of their crashes, never by stopping the node.
+            Restart::GiveUp if worked => CRASH_LOOP_DELAY,
+            Restart::GiveUp => return Err(format!("the {} executor cannot be kept alive", self.executor.kind()).into()),
+        };
+        self.replace(index, delay);
+        Ok(())
+    }
+
+    /// Takes a dead slot out, and settles what it ran.
+    fn lost(&mut self, index: usize, detail: String) {
+        let seat = &mut self.seats[index];
+        seat.actor = None;
+        seat.open = false;
+        self.idle.retain(|idle| *idle != index);
+        if let Work::Running(running) = std::mem::take(&mut self.seats[index].work) {
+            self.end(index, *running, Outcome::WorkerLost { detail });
+        }
+    }
+
+    fn replace(&mut self, index: usize, delay: Duration) {
+        self.slot_restarts += 1;
+        self.deadlines.insert(Instant::now() + delay, index, Deadline::Replace);
+        self.set_alarm();
+    }
+
+    /// Gives up a slot that does not end its run: kills it, and starts another.
+    fn give_up(&mut self, index: usize) {
+        if let Some(actor) = self.seats[index].actor.take() {
+            self.by_actor.remove(&actor.get_id());
+            actor.get_cell().kill();
+        }
+        self.lost(index, "it did not end when it was told to".to_owned());
+        self.replace(index, Duration::ZERO);
+    }
+
+    async fn due(&mut self) -> Result<(), ActorProcessingErr> {
+        self.alarm.rung();
+        while let Some((index, deadline)) = self.deadlines.pop_due(Instant::now()) {
+            match deadline {
+                Deadline::Soft => self.hurry(index),
+                Deadline::Hard => self.hard_limit(index),
+                Deadline::Grace => self.give_up(index),
+                Deadline::Replace => self.open_slot(index).await?,
+            }
+        }
+        self.set_alarm();
+        Ok(())
+    }
+
+    fn set_alarm(&mut self) {
+        self.alarm.set(self.deadlines.next());
+    }
+
+    fn revoke(&mut self, revoked: Arc<Revoked>) {
+        self.revoked = revoked;
+        let waiting = std::mem::take(&mut self.waiting);
+        for task in waiting {
+            if self.revoked.covers(&task.invocation) {
+                self.refuse(task, Refusal::Revoked);
+            } else {
+                self.waiting.push_back(task);
+            }
+        }
+        for index in 0..self.seats.len() {
+            self.terminate_revoked(index);
+        }
+        self.set_alarm();
+    }
+
+    fn refuse(&self, task: Admitted, refusal: Refusal) {
+        let Admitted { claim, spec, .. } = task;
+        cast(&self.aggregator, AggregatorMsg::Refused { claim, spec: Some(spec), refusal });
+    }
+
+    fn report(&self) -> PoolReport {
+        PoolReport {
+            executor: self.executor.kind(),
+            slots: self.seats.len(),
+            alive: self.seats.iter().filter(|seat| seat.open).count(),
+            waiting: self.waiting.len(),
+            slot_restarts: self.slot_restarts,
+            running: self.seats.iter().filter_map(|seat| seat.work.report()).collect(),
+            draining: self.draining,
+        }
+    }
+}
+
+/// Whether a task that has waited may still run: it may have expired or been revoked since (Celery looks twice as well,
+/// `celery/worker/request.py::revoked`).
+pub(crate) fn still_runs(shared: &Shared, revoked: &Revoked, task: &Admitted, now: Millis) -> Result<(), Refusal> {
+    let claim = &task.claim;
+    let arrival = Arrival {
+        attempt: claim.debt.held().attempt,
+        crashes: claim.crashes,
+        lost: claim.lost,
+        max_deliveries: shared.settings.max_deliveries,
+    };
+    match guarded(|| admission::admit(&task.invocation, Some(&task.spec), arrival, revoked, now)) {
+        Ok(Verdict::Refuse(refusal)) => Err(refusal),
+        // It was admitted before; a panic now is no reason to refuse it.
+        Ok(Verdict::Run | Verdict::Hold { .. }) | Err(_) => Ok(()),
+    }
+}

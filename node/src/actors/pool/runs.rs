@@ -1,0 +1,301 @@
+//! The runs of a pool: from a waiting task to an outcome joined with its claim.
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Duration, Instant},
+};
+use umbel_proto::{Millis, Outcome, TimeLimit};
+use umbel_scheduler::Acknowledge;
+
+use super::{
+    super::{
+        Admitted,
+        aggregator::{AggregatorMsg, Began, Ended, Start},
+        cast,
+        report::RunningTask,
+        slot::{NEWS_MAX, SlotMsg},
+    },
+    GRACE, PoolMsg, SlotPlace, State,
+    deadlines::Deadline,
+    still_runs,
+};
+use crate::{
+    clock,
+    executors::{Job, Order, Progress},
+    facts::Fact,
+};
+
+/// What a seat is doing.
+#[derive(Default)]
+pub(super) enum Work {
+    /// Nothing.
+    #[default]
+    None,
+    /// Waiting until the early acknowledgement of a task is durable.
+    Beginning {
+        run: u64,
+        task: Box<Admitted>,
+    },
+    Running(Box<Running>),
+}
+
+/// A run.
+pub(super) struct Running {
+    run: u64,
+    task: Admitted,
+    orders: watch::Sender<Order>,
+    started: Instant,
+    started_at: Millis,
+    soft: Option<Instant>,
+    hard: Option<Instant>,
+    grace: Option<Instant>,
+    ended_by: Option<EndedBy>,
+}
+
+/// Why a run was told to end.
+#[derive(Debug, Clone, Copy)]
+enum EndedBy {
+    Revoke,
+    HardLimit { secs: f64 },
+}
+
+impl EndedBy {
+    /// The outcome of a run that was told to end. One that had succeeded by then has succeeded.
+    fn outcome(self, outcome: Outcome) -> Outcome {
+        match (self, outcome) {
+            (_, outcome @ Outcome::Success { .. }) => outcome,
+            (Self::Revoke, Outcome::Revoked { signal, .. }) => Outcome::Revoked { terminated: true, signal },
+            (Self::Revoke, _) => Outcome::Revoked { terminated: true, signal: None },
+            (Self::HardLimit { secs }, _) => Outcome::TimeLimitExceeded { limit_secs: secs },
+        }
+    }
+}
+
+impl Work {
+    pub(super) fn report(&self) -> Option<RunningTask> {
+        let Self::Running(running) = self else { return None };
+        let held = running.task.claim.debt.held();
+        let headers = &running.task.invocation.headers;
+        Some(RunningTask {
+            id: headers.id.clone(),
+            name: headers.task.clone(),
+            queue: held.queue.clone(),
+            started: running.started_at,
+            attempt: held.attempt,
+        })
+    }
+}
+
+impl State {
+    /// Gives waiting tasks to idle slots.
+    pub(super) fn assign(&mut self) {
+        while let Some(&index) = self.idle.last() {
+            let Some(task) = self.waiting.pop_front() else { return };
+            // Revocations are taken out of `waiting` when they come.
+            if task.invocation.headers.expires.is_some()
+                && let Err(refusal) = still_runs(&self.shared, &self.revoked, &task, clock::now())
+            {
+                self.refuse(task, refusal);
+                continue;
+            }
+            self.idle.pop();
+            if task.spec.acknowledge == Acknowledge::Early && !task.claim.begun {
+                self.begin(index, task);
+            } else {
+                self.run(index, task);
+            }
+        }
+    }
+
+    /// Has the message acknowledged before the run.
+    fn begin(&mut self, index: usize, task: Admitted) {
+        let (run, pool) = (self.next_run(), self.myself.clone());
+        let reply = Box::new(move |began| cast(&pool, PoolMsg::Began { index, run, began }));
+        cast(&self.aggregator, AggregatorMsg::Start(Start::new(&task, Some(reply))));
+        self.seats[index].work = Work::Beginning { run, task: Box::new(task) };
+    }
+
+    pub(super) fn began(&mut self, index: usize, run: u64, began: Began) {
+        let seat = &mut self.seats[index];
+        if !matches!(seat.work, Work::Beginning { run: waiting, .. } if waiting == run) {
+            return;
+        }
+        let Work::Beginning { mut task, .. } = std::mem::take(&mut seat.work) else { return };
+        let open = seat.open;
+        match began {
+            Began::Durable => {
+                task.claim.begun = true;
+                if open {
+                    return self.run(index, *task);
+                }
+                // Its slot has died meanwhile.
+                self.waiting.push_front(*task);
+            }
+            Began::TooLate => {
+                self.shared.facts.tell(Some(&task.invocation), task.claim.debt.held(), Fact::Zombie);
+                task.claim.settled();
+            }
+            Began::Refused => drop(task),
+        }
+        if open {
+            self.idle.push(index);
+        }
+        self.assign();
+    }
+
+    fn next_run(&mut self) -> u64 {
+        self.runs += 1;
+        self.runs
+    }
+
+    fn run(&mut self, index: usize, task: Admitted) {
+        let run = self.next_run();
+        if task.spec.track_started && !task.claim.begun {
+            cast(&self.aggregator, AggregatorMsg::Start(Start::new(&task, None)));
+        }
+        let held = task.claim.debt.held();
+        self.shared.facts.tell(Some(&task.invocation), held, Fact::Started);
+        let (call, own) = (task.invocation.headers.timelimit, task.spec.time_limit);
+        let limits = TimeLimit { hard_secs: call.hard_secs.or(own.hard_secs), soft_secs: call.soft_secs.or(own.soft_secs) };
+        let (started, started_at) = (Instant::now(), clock::now());
+        let hard = after(started, limits.hard_secs);
+        let (orders, listen) = watch::channel(Order::Run);
+        let (progress, news) = mpsc::channel(NEWS_MAX);
+        let job = Box::new(Job {
+            invocation: task.invocation.clone(),
+            spec: task.spec.clone(),
+            queue: held.queue.clone(),
+            attempt: held.attempt,
+            limits,
+            deadline: hard.map(|hard| started_at + (hard - started).as_millis() as Millis),
+            orders: listen,
+            progress,
+        });
+        let running =
+            Running { run, task, orders, started, started_at, soft: after(started, limits.soft_secs), hard, grace: None, ended_by: None };
+        for (at, deadline) in [(running.soft, Deadline::Soft), (running.hard, Deadline::Hard)] {
+            if let Some(at) = at {
+                self.deadlines.insert(at, index, deadline);
+                self.set_alarm();
+            }
+        }
+        let seat = &mut self.seats[index];
+        seat.work = Work::Running(Box::new(running));
+        if let Some(actor) = &seat.actor {
+            cast(actor, SlotMsg::Run { run, job, news });
+        }
+    }
+
+    fn running(&mut self, place: SlotPlace, run: u64) -> Option<&mut Running> {
+        let seat = &mut self.seats[place.index];
+        match &mut seat.work {
+            Work::Running(running) if seat.incarnation == place.incarnation && running.run == run => Some(running),
+            _ => None,
+        }
+    }
+
+    pub(super) fn progressed(&mut self, place: SlotPlace, run: u64, progress: Progress) {
+        let aggregator = self.aggregator.clone();
+        if let Some(running) = self.running(place, run) {
+            let (invocation, fence) = (running.task.invocation.clone(), running.task.claim.fence());
+            cast(&aggregator, AggregatorMsg::Progressed { invocation, fence, progress });
+        }
+    }
+
+    pub(super) fn finished(&mut self, place: SlotPlace, run: u64, outcome: Outcome) {
+        if self.running(place, run).is_none() {
+            return;
+        }
+        if let Work::Running(running) = std::mem::take(&mut self.seats[place.index].work) {
+            self.end(place.index, *running, outcome);
+        }
+        self.idle.push(place.index);
+        self.assign();
+    }
+
+    /// Joins an outcome with the claim that was kept for it.
+    pub(super) fn end(&mut self, index: usize, running: Running, outcome: Outcome) {
+        for (at, deadline) in [(running.soft, Deadline::Soft), (running.hard, Deadline::Hard), (running.grace, Deadline::Grace)] {
+            if let Some(at) = at {
+                self.deadlines.remove(at, index, deadline);
+            }
+        }
+        let outcome = match running.ended_by {
+            Some(by) => by.outcome(outcome),
+            None => outcome,
+        };
+        let runtime = running.started.elapsed();
+        cast(&self.aggregator, AggregatorMsg::Ended(Ended { task: running.task, outcome, runtime }));
+    }
+
+    pub(super) fn hurry(&mut self, index: usize) {
+        if let Work::Running(running) = &mut self.seats[index].work {
+            running.soft = None;
+            order(running, Order::Hurry);
+        }
+    }
+
+    pub(super) fn hard_limit(&mut self, index: usize) {
+        if let Work::Running(running) = &mut self.seats[index].work {
+            let secs = running.hard.take().map_or(0.0, |hard| (hard - running.started).as_secs_f64());
+            self.terminate(index, EndedBy::HardLimit { secs });
+        }
+    }
+
+    pub(super) fn terminate_revoked(&mut self, index: usize) {
+        if let Work::Running(running) = &self.seats[index].work
+            && running.ended_by.is_none()
+            && self.revoked.covers(&running.task.invocation)
+        {
+            self.terminate(index, EndedBy::Revoke);
+        }
+    }
+
+    fn terminate(&mut self, index: usize, why: EndedBy) {
+        let Work::Running(running) = &mut self.seats[index].work else { return };
+        order(running, Order::Terminate);
+        running.ended_by.get_or_insert(why);
+        if running.grace.is_none() {
+            let grace = Instant::now() + GRACE;
+            running.grace = Some(grace);
+            self.deadlines.insert(grace, index, Deadline::Grace);
+        }
+    }
+
+    /// Hands back what has not ended: what is acknowledged late runs again elsewhere; what was acknowledged early may not,
+    /// and is recorded as lost.
+    pub(super) fn abandon(&mut self) {
+        self.waiting.clear();
+        for index in 0..self.seats.len() {
+            match std::mem::take(&mut self.seats[index].work) {
+                Work::Running(running) => {
+                    order(&running, Order::Terminate);
+                    let detail = "the node stopped before it ended".to_owned();
+                    if running.task.claim.begun {
+                        self.end(index, *running, Outcome::WorkerLost { detail });
+                    } else {
+                        let task = &running.task;
+                        self.shared.facts.tell(Some(&task.invocation), task.claim.debt.held(), Fact::Requeued { detail });
+                    }
+                }
+                Work::Beginning { .. } | Work::None => {}
+            }
+        }
+    }
+}
+
+fn order(running: &Running, order: Order) {
+    running.orders.send_if_modified(|current| {
+        let stronger = order > *current;
+        *current = order.max(*current);
+        stronger
+    });
+}
+
+/// `secs` after `start`; `None` for no limit, and for one that no clock reaches.
+fn after(start: Instant, secs: Option<f64>) -> Option<Instant> {
+    start.checked_add(Duration::try_from_secs_f64(secs?).ok()?)
+}
+
+#[cfg(test)]
+mod tests;

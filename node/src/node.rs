@@ -1,0 +1,363 @@
+//! The node: builds a pipeline, starts it, and is the handle to it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use ractor::{Actor, ActorRef, rpc::CallResult};
+use thiserror::Error;
+use tokio::sync::{Mutex, watch};
+use umbel_proto::{NodeId, QueueName};
+use umbel_scheduler::{Settings, window};
+
+use crate::{
+    actors::{
+        Credits, Registry, Shared,
+        chance::Backoff,
+        consumer::Seat,
+        link::{Link, Links},
+        report::NodeReport,
+        supervisor::{Supervisor, SupervisorArgs, SupervisorMsg},
+    },
+    backends::Backend,
+    brokers::{Broker, BrokerError, Subscribe},
+    executors::Executor,
+    facts::Facts,
+    fault::Faults,
+    ledgers::Ledger,
+};
+
+/// The most messages a node holds, whatever its concurrency.
+pub const CREDITS_MAX: u32 = 16_384;
+
+/// A running node. Cheap to clone; when the last clone is dropped without [`Node::shutdown`], the node is ended at once and
+/// what it held goes back to its queues.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    supervisor: ActorRef<SupervisorMsg>,
+    ended: watch::Receiver<Option<Result<(), NodeError>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.supervisor.get_cell().kill();
+    }
+}
+
+/// How to end a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Take nothing more, give back what has not started, and let what runs finish within `grace`; then as [`Shutdown::Cold`].
+    Warm {
+        /// How long what runs may take.
+        grace: Duration,
+    },
+    /// Hand back what runs as well: a task that is acknowledged late runs again elsewhere, one that was acknowledged early
+    /// is recorded as a failure.
+    Cold,
+}
+
+/// Why a node could not be started.
+#[derive(Debug, Clone, Error)]
+pub enum StartError {
+    /// Nobody said where messages come from and results go.
+    #[error("a node needs a broker, a result backend and a ledger: call `Node::builder().backbone(…)`")]
+    NoBackbone,
+    /// Nobody said what runs tasks.
+    #[error("a node needs at least one executor: call `Node::builder().executor(…)`")]
+    NoExecutor,
+    /// The broker refuses the subscription.
+    #[error("cannot take messages from {}: {source}", list(.queues))]
+    Subscribe {
+        /// The queues.
+        queues: Vec<QueueName>,
+        /// Why.
+        source: BrokerError,
+    },
+    /// The pipeline could not be put together.
+    #[error("cannot start the pipeline: {reason}")]
+    Pipeline {
+        /// Why.
+        reason: String,
+    },
+}
+
+fn list(queues: &[QueueName]) -> String {
+    queues.iter().map(|queue| format!("queue {queue}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Why a node ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NodeError {
+    /// A part of the pipeline died again and again.
+    #[error("the node stopped because its {part} died too often; last: {reason}")]
+    GaveUp {
+        /// Which part.
+        part: &'static str,
+        /// What it died of last.
+        reason: String,
+    },
+    /// The supervisor itself died.
+    #[error("the node's supervisor died; what the node held goes back when its lease ends")]
+    Supervisor,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Node").field(&self.inner.shared.node).finish()
+    }
+}
+
+impl Node {
+    /// A node to be.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &NodeId {
+        &self.inner.shared.node
+    }
+
+    /// Where its messages come from.
+    pub fn broker(&self) -> Arc<dyn Broker> {
+        self.inner.shared.broker.clone()
+    }
+
+    /// Where its results go.
+    pub fn backend(&self) -> Arc<dyn Backend> {
+        self.inner.shared.backend.clone()
+    }
+
+    /// What makes its endings durable.
+    pub fn ledger(&self) -> Arc<dyn Ledger> {
+        self.inner.shared.ledger.clone()
+    }
+
+    /// What its decisions depend on.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.shared.settings
+    }
+
+    /// What it knows of tasks.
+    pub fn specs(&self) -> &dyn umbel_scheduler::canvas::Specs {
+        &self.inner.shared.registry
+    }
+
+    /// What it tells of tasks: counters and events.
+    pub fn facts(&self) -> &Facts {
+        &self.inner.shared.facts
+    }
+
+    /// Whether its broker answers, now and from now on.
+    pub fn broker_link(&self) -> watch::Receiver<Link> {
+        self.inner.shared.links.broker.watch()
+    }
+
+    /// Whether its ledger answers, now and from now on.
+    pub fn ledger_link(&self) -> watch::Receiver<Link> {
+        self.inner.shared.links.ledger.watch()
+    }
+
+    /// What all of its parts say of themselves, within a second; a part that is being restarted is `None`. `None` when the
+    /// node has ended.
+    pub async fn report(&self) -> Option<NodeReport> {
+        match self.inner.supervisor.call(SupervisorMsg::Report, Some(Duration::from_secs(2))).await {
+            Ok(CallResult::Success(report)) => Some(report),
+            _ => None,
+        }
+    }
+
+    /// Begins to end it; [`Node::wait`] returns when it has ended. A second order can only make it sooner.
+    pub fn shutdown(&self, how: Shutdown) {
+        let grace = match how {
+            Shutdown::Warm { grace } => grace,
+            Shutdown::Cold => Duration::ZERO,
+        };
+        // An error means that it has ended already.
+        let _ = self.inner.supervisor.cast(SupervisorMsg::Shutdown { grace });
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// When it ended by itself.
+    pub async fn wait(&self) -> Result<(), NodeError> {
+        let mut ended = self.inner.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+            Err(_) => Err(NodeError::Supervisor),
+        }
+    }
+}
+
+/// What a node is made of.
+#[derive(Debug)]
+pub struct NodeBuilder {
+    name: Option<NodeId>,
+    queues: Vec<QueueName>,
+    concurrency: usize,
+    prefetch_multiplier: u32,
+    lease: Duration,
+    settings: Settings,
+    backbone: Option<(Arc<dyn Broker>, Arc<dyn Backend>, Arc<dyn Ledger>)>,
+    executors: Vec<(Arc<dyn Executor>, Option<usize>)>,
+    faults: Faults,
+}
+
+impl Default for NodeBuilder {
+    fn default() -> Self {
+        Self {
+            name: None,
+            queues: Vec::new(),
+            concurrency: std::thread::available_parallelism().map_or(1, usize::from),
+            prefetch_multiplier: 4,
+            lease: Duration::from_secs(10),
+            settings: Settings::default(),
+            backbone: None,
+            executors: Vec::new(),
+            faults: Faults::default(),
+        }
+    }
+}
+
+impl NodeBuilder {
+    /// Its name; `umbel@<host>` by default. Two nodes with one name on one broker share a lease: give each its own.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<NodeId>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The queues it takes from; the settings' default queue by default.
+    #[must_use]
+    pub fn queues<Q: Into<QueueName>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
+        self.queues = queues.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How many tasks each executor runs at a time (at least 1); the number of cores by default, as for Celery.
+    #[must_use]
+    pub fn concurrency(mut self, slots: usize) -> Self {
+        self.concurrency = slots.max(1);
+        self
+    }
+
+    /// How many messages it holds for each slot, those that run included (Celery's `worker_prefetch_multiplier`, 4 by
+    /// default); 0 is as many as there is room for.
+    #[must_use]
+    pub fn prefetch_multiplier(mut self, multiplier: u32) -> Self {
+        self.prefetch_multiplier = multiplier;
+        self
+    }
+
+    /// How long it keeps what it holds when it falls silent; 10 s by default.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// What decisions depend on.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Where messages come from, where results go, and what makes endings durable.
+    #[must_use]
+    pub fn backbone(mut self, broker: Arc<dyn Broker>, backend: Arc<dyn Backend>, ledger: Arc<dyn Ledger>) -> Self {
+        self.backbone = Some((broker, backend, ledger));
+        self
+    }
+
+    /// One more executor, with [`NodeBuilder::concurrency`] slots. Where two know a task, the first runs it.
+    #[must_use]
+    pub fn executor(mut self, executor: Arc<dyn Executor>) -> Self {
+        self.executors.push((executor, None));
+        self
+    }
+
+    /// One more executor, with slots of its own number (at least 1).
+    #[must_use]
+    pub fn executor_with(mut self, executor: Arc<dyn Executor>, slots: usize) -> Self {
+        self.executors.push((executor, Some(slots.max(1))));
+        self
+    }
+
+    /// Fault points, for tests.
+    #[cfg(feature = "fault-points")]
+    #[must_use]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Starts it, and returns when it takes messages. A broker that does not answer is asked until it does; drop the future
+    /// to stop waiting.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(self) -> Result<Node, StartError> {
+        let (broker, backend, ledger) = self.backbone.ok_or(StartError::NoBackbone)?;
+        if self.executors.is_empty() {
+            return Err(StartError::NoExecutor);
+        }
+        let queues = if self.queues.is_empty() { vec![self.settings.default_queue.clone()] } else { self.queues };
+        let (executors, slots): (Vec<_>, Vec<usize>) =
+            self.executors.into_iter().map(|(executor, slots)| (executor, slots.unwrap_or(self.concurrency))).unzip();
+        let all_slots = u32::try_from(slots.iter().sum::<usize>()).unwrap_or(u32::MAX);
+        let registry = Registry::new(executors);
+        let credits = window::credits(all_slots, self.prefetch_multiplier, CREDITS_MAX.max(all_slots));
+        let shared = Arc::new(Shared {
+            node: self.name.unwrap_or_else(default_name),
+            settings: self.settings,
+            queues,
+            lease: self.lease,
+            facts: Facts::new(registry.names().cloned()),
+            registry,
+            credits: Credits::new(credits, all_slots),
+            links: Links::new(broker.kind(), ledger.kind()),
+            faults: self.faults,
+            broker,
+            backend,
+            ledger,
+        });
+        let seat = subscribe(&shared).await?;
+        let (ended, when_ended) = watch::channel(None);
+        let args = SupervisorArgs { shared: shared.clone(), seat, slots, ended };
+        let (supervisor, _) =
+            Supervisor::spawn(None, Supervisor, args).await.map_err(|error| StartError::Pipeline { reason: error.to_string() })?;
+        tracing::info!("{} ready.", shared.node);
+        Ok(Node { inner: Arc::new(Inner { shared, supervisor, ended: when_ended }) })
+    }
+}
+
+/// Subscribes before there is a pipeline, so that a broker's refusal is the caller's to see.
+async fn subscribe(shared: &Shared) -> Result<Seat, StartError> {
+    let mut backoff = Backoff::new();
+    loop {
+        let request = Subscribe { node: shared.node.clone(), queues: shared.queues.clone(), lease: shared.lease };
+        match shared.broker.subscribe(request).await {
+            Ok(subscription) => {
+                shared.links.broker.up();
+                return Ok(Arc::new(Mutex::new(Some(subscription))));
+            }
+            Err(error) if error.is_transient() => {
+                shared.links.broker.down(&error.to_string());
+                tokio::time::sleep(backoff.next()).await;
+            }
+            Err(source) => return Err(StartError::Subscribe { queues: shared.queues.clone(), source }),
+        }
+    }
+}
+
+fn default_name() -> NodeId {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty()).unwrap_or("localhost");
+    NodeId::from(format!("umbel@{host}"))
+}
