@@ -9,10 +9,13 @@
 //! * A task's `args` and `kwargs` stay bytes ([`Raw`]) until somebody who needs the values asks for them.
 //! * What is decoded encodes again to an equal value, unknown fields included.
 
+mod card;
 pub mod codec;
 mod error;
+pub mod event;
 mod float;
 mod ids;
+pub mod keyspace;
 pub mod message;
 mod outcome;
 pub mod repr;
@@ -21,7 +24,9 @@ mod signature;
 mod time;
 mod value;
 
+pub use card::NodeCard;
 pub use error::{DecodeError, EncodeError, Limits};
+pub use event::Event;
 pub use ids::{DeliveryTag, GroupId, NodeId, QueueName, TaskId, TaskName};
 pub use message::{Body, Embed, Envelope, Headers, Invocation, Properties, Raw, TimeLimit};
 pub use outcome::{Outcome, Retry, TaskError};

@@ -105,3 +105,6 @@ fn check_special(value: &Value) -> Result<(), EncodeError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

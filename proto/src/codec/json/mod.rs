@@ -12,3 +12,6 @@ pub use parse::parse;
 pub(crate) use scan::Scanner;
 pub use write::write;
 pub(crate) use write::{push, push_text};
+
+#[cfg(test)]
+mod tests;

@@ -1,96 +1,10 @@
-//! msgpack as kombu writes it: `use_bin_type=True`, `raw=False`.
-//!
-//! Maps have text keys, integers at most 64 bits, and there are no extension types. Only in records of Umbel's own
-//! is an integer beyond that written as an extension, because those must hold every value there is.
+//! Finding where msgpack values end, without building them.
 
 use std::ops::Range;
 
-use rmp::{Marker, encode};
+use rmp::Marker;
 
-use crate::{DecodeError, EncodeError, Limits, Map, Value};
-
-/// The extension type of an integer in decimal, in Umbel's own records.
-const BIG_INT: i8 = 1;
-
-/// Writes a value for others to read.
-pub(crate) fn write(value: &Value) -> Result<Vec<u8>, EncodeError> {
-    let mut out = Vec::with_capacity(128);
-    push(value, &mut out, false)?;
-    Ok(out)
-}
-
-/// Writes a value for Umbel to read.
-pub(crate) fn write_record(value: &Value) -> Result<Vec<u8>, EncodeError> {
-    let mut out = Vec::with_capacity(128);
-    push(value, &mut out, true)?;
-    Ok(out)
-}
-
-fn push(value: &Value, out: &mut Vec<u8>, record: bool) -> Result<(), EncodeError> {
-    let failed = |error: &dyn std::fmt::Display| EncodeError::new("msgpack", error.to_string());
-    let length = |length: usize| u32::try_from(length).map_err(|_| EncodeError::new("msgpack", "longer than 4 GiB"));
-    match value {
-        Value::Null => encode::write_nil(out).map_err(|error| failed(&error)),
-        Value::Bool(bool) => encode::write_bool(out, *bool).map_err(|error| failed(&error)),
-        Value::Int(int) => encode::write_sint(out, *int).map(drop).map_err(|error| failed(&error)),
-        Value::BigInt(digits) => match digits.parse::<u64>() {
-            Ok(int) => encode::write_uint(out, int).map(drop).map_err(|error| failed(&error)),
-            Err(_) if record => {
-                encode::write_ext_meta(out, length(digits.len())?, BIG_INT).map_err(|error| failed(&error))?;
-                out.extend_from_slice(digits.as_bytes());
-                Ok(())
-            }
-            Err(_) => Err(EncodeError::new("integer", "is beyond the 64 bits that msgpack has")),
-        },
-        Value::Float(float) => encode::write_f64(out, *float).map_err(|error| failed(&error)),
-        Value::Str(text) => push_text(text, out, length(text.len())?).map_err(|error| failed(&error)),
-        Value::Bytes(bytes) => {
-            encode::write_bin_len(out, length(bytes.len())?).map_err(|error| failed(&error))?;
-            out.extend_from_slice(bytes);
-            Ok(())
-        }
-        Value::List(items) => {
-            encode::write_array_len(out, length(items.len())?).map_err(|error| failed(&error))?;
-            items.iter().try_for_each(|item| push(item, out, record))
-        }
-        Value::Map(map) => {
-            encode::write_map_len(out, length(map.len())?).map_err(|error| failed(&error))?;
-            map.iter().try_for_each(|(key, value)| {
-                push_text(key, out, length(key.len())?).map_err(|error| failed(&error))?;
-                push(value, out, record)
-            })
-        }
-    }
-}
-
-fn push_text(text: &str, out: &mut Vec<u8>, length: u32) -> Result<(), encode::ValueWriteError> {
-    encode::write_str_len(out, length)?;
-    out.extend_from_slice(text.as_bytes());
-    Ok(())
-}
-
-/// Reads a document.
-///
-/// # Errors
-/// When it is not msgpack as kombu writes it, or beyond `limits`.
-pub(crate) fn parse(bytes: &[u8], limits: Limits) -> Result<Value, DecodeError> {
-    read(bytes, limits, false)
-}
-
-/// Reads what [`write_record`] wrote.
-pub(crate) fn parse_record(bytes: &[u8], limits: Limits) -> Result<Value, DecodeError> {
-    read(bytes, limits, true)
-}
-
-fn read(bytes: &[u8], limits: Limits, record: bool) -> Result<Value, DecodeError> {
-    if bytes.len() > limits.size_bytes {
-        return Err(DecodeError::new("", format!("{} bytes, more than the limit of {}", bytes.len(), limits.size_bytes)));
-    }
-    let mut scanner = Scanner::new(bytes, limits.depth);
-    let value = value(&mut scanner, record)?;
-    scanner.end()?;
-    Ok(value)
-}
+use crate::{DecodeError, Value};
 
 /// The kinds of value that hold others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,12 +16,18 @@ pub(crate) enum Kind {
 }
 
 /// What the next bytes are.
-enum Token<'a> {
+pub(super) enum Token<'a> {
+    /// Null, a boolean or a number.
     Scalar(Value),
+    /// Text.
     Text(&'a str),
+    /// Bytes.
     Bytes(&'a [u8]),
+    /// Bytes of a type of somebody's own.
     Extension(i8, &'a [u8]),
+    /// The beginning of a list of so many values.
     List(usize),
+    /// The beginning of a map of so many entries.
     Map(usize),
 }
 
@@ -115,7 +35,7 @@ enum Token<'a> {
 pub(crate) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 impl<'a> Scanner<'a> {
@@ -124,7 +44,7 @@ impl<'a> Scanner<'a> {
         Self { bytes, at: 0, depth }
     }
 
-    fn error<T>(&self, what: &str) -> Result<T, DecodeError> {
+    pub(super) fn error<T>(&self, what: &str) -> Result<T, DecodeError> {
         Err(DecodeError::new("", format!("not msgpack: {what} at byte {}", self.at)))
     }
 
@@ -181,7 +101,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn token(&mut self) -> Result<Token<'a>, DecodeError> {
+    pub(super) fn token(&mut self) -> Result<Token<'a>, DecodeError> {
         let [first] = self.array()?;
         Ok(match Marker::from_u8(first) {
             Marker::Null => Token::Scalar(Value::Null),
@@ -251,7 +171,7 @@ impl<'a> Scanner<'a> {
         Ok(Token::Extension(kind, self.slice(length)?))
     }
 
-    fn key(&mut self) -> Result<&'a str, DecodeError> {
+    pub(super) fn key(&mut self) -> Result<&'a str, DecodeError> {
         match self.token()? {
             Token::Text(key) => Ok(key),
             _ => self.error("a map key that is not text ends"),
@@ -292,67 +212,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn too_deep<T>(&self) -> Result<T, DecodeError> {
+    pub(super) fn too_deep<T>(&self) -> Result<T, DecodeError> {
         Err(DecodeError::new("", format!("nested deeper than {} levels", self.depth)))
-    }
-}
-
-/// A list or map whose end has not been seen, and how many values it still lacks.
-enum Open {
-    List(Vec<Value>, usize),
-    Map(Map, String, usize),
-}
-
-/// What a length may cost before the elements have been seen.
-const PREALLOCATED: usize = 256;
-
-/// Reads one value without recursion.
-fn value(scanner: &mut Scanner<'_>, record: bool) -> Result<Value, DecodeError> {
-    let mut open: Vec<Open> = Vec::new();
-    loop {
-        let mut done = match scanner.token()? {
-            Token::Scalar(value) => value,
-            Token::Text(text) => Value::Str(text.to_owned()),
-            Token::Bytes(bytes) => Value::Bytes(bytes.to_owned()),
-            Token::Extension(BIG_INT, digits) if record => match std::str::from_utf8(digits) {
-                Ok(digits) => Value::BigInt(digits.into()),
-                Err(_) => return scanner.error("an integer that is none ends"),
-            },
-            Token::Extension(..) => return scanner.error("an extension, which Celery does not send, ends"),
-            Token::List(0) => Value::List(Vec::new()),
-            Token::Map(0) => Value::Map(Map::new()),
-            Token::List(_) | Token::Map(_) if open.len() >= scanner.depth => return scanner.too_deep(),
-            Token::List(length) => {
-                open.push(Open::List(Vec::with_capacity(length.min(PREALLOCATED)), length));
-                continue;
-            }
-            Token::Map(length) => {
-                let key = scanner.key()?.to_owned();
-                open.push(Open::Map(Map::with_capacity(length.min(PREALLOCATED)), key, length));
-                continue;
-            }
-        };
-        loop {
-            match open.pop() {
-                None => return Ok(done),
-                Some(Open::List(mut items, left)) => {
-                    items.push(done);
-                    if left > 1 {
-                        open.push(Open::List(items, left - 1));
-                        break;
-                    }
-                    done = Value::List(items);
-                }
-                Some(Open::Map(mut map, name, left)) => {
-                    map.insert(name, done);
-                    if left > 1 {
-                        let key = scanner.key()?.to_owned();
-                        open.push(Open::Map(map, key, left - 1));
-                        break;
-                    }
-                    done = Value::Map(map);
-                }
-            }
-        }
     }
 }

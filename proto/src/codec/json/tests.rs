@@ -1,0 +1,121 @@
+//! What Python's `json` reads and writes, and what it refuses.
+
+use super::*;
+use crate::{Limits, Map, Value};
+
+fn read(text: &str) -> Value {
+    parse(text.as_bytes(), Limits::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn written(value: &Value) -> String {
+    String::from_utf8(write(value)).unwrap()
+}
+
+#[test]
+fn documents_come_back_as_they_were() {
+    let documents = [
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "[1,-2,9223372036854775807]",
+        "[18446744073709551616,-170141183460469231731687303715884105729]",
+        "[1.0,1e+16,1e-05,-0.0]",
+        "[NaN,Infinity,-Infinity]",
+        r#"{"a":{"b":[null,{"c":"d"}]},"e":""}"#,
+        r#""\u2603 \ud83d\ude00 \u007f \b\f\n\r\t \"\\ / \u0000""#,
+    ];
+    for document in documents {
+        assert_eq!(written(&read(document)), document);
+    }
+}
+
+#[test]
+fn python_reads_more_than_it_writes() {
+    assert_eq!(read(" \t\r\n[ 1 , 2 ] "), Value::List(vec![Value::Int(1), Value::Int(2)]));
+    assert_eq!(read("\"\u{2603}\\/\""), Value::from("\u{2603}/"));
+    assert_eq!(read("-0"), Value::Int(0));
+    assert_eq!(read("1E2"), Value::Float(100.0));
+    assert_eq!(read("1e999"), Value::Float(f64::INFINITY));
+    let map = Map::from_iter([("a".to_owned(), Value::Int(3)), ("b".to_owned(), Value::Int(2))]);
+    assert_eq!(read(r#"{"a":1,"b":2,"a":3}"#), Value::Map(map));
+}
+
+#[test]
+fn halves_of_surrogate_pairs_are_replaced() {
+    let cases =
+        [(r#""\ud83d""#, "\u{fffd}"), (r#""\ude00x""#, "\u{fffd}x"), (r#""\ud83d\u0041""#, "\u{fffd}A"), (r#""\ud83d\n""#, "\u{fffd}\n")];
+    for (text, expected) in cases {
+        assert_eq!(read(text), Value::from(expected));
+    }
+}
+
+#[test]
+fn what_is_no_json_is_refused() {
+    let cases = [
+        "",
+        " ",
+        "nul",
+        "nan",
+        "-NaN",
+        "+1",
+        "01",
+        "1.",
+        ".5",
+        "1e",
+        "-",
+        "--1",
+        "0x1",
+        "[",
+        "[1",
+        "[1,]",
+        "[,1]",
+        "[1 2]",
+        "{",
+        "{\"a\"",
+        "{\"a\":",
+        "{\"a\":1",
+        "{\"a\":1,",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{1:1}",
+        "\"",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\\u12g4\"",
+        "\"a\nb\"",
+        "1 1",
+        "[1]]",
+        "'a'",
+        "{\"a\" 1}",
+        "\u{feff}1",
+    ];
+    for text in cases {
+        assert!(parse(text.as_bytes(), Limits::default()).is_err(), "{text:?}");
+        let passed = Scanner::new(text.as_bytes(), 512).and_then(|mut scanner| scanner.skip().and_then(|_| scanner.end()));
+        assert!(passed.is_err(), "{text:?}");
+    }
+    assert!(parse(b"\"\xff\"", Limits::default()).is_err());
+}
+
+#[test]
+fn depth_and_size_are_bounded() {
+    let limits = Limits { size_bytes: 1 << 22, depth: 8 };
+    let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    assert!(parse(nested(8).as_bytes(), limits).is_ok());
+    assert_eq!(parse(nested(9).as_bytes(), limits).unwrap_err().reason, "nested deeper than 8 levels");
+    assert!(Scanner::new(nested(9).as_bytes(), 8).unwrap().skip().is_err());
+    let bomb = "[{\"a\":".repeat(1 << 19);
+    assert!(parse(bomb.as_bytes(), limits).is_err());
+    assert!(Scanner::new(bomb.as_bytes(), 512).unwrap().skip().is_err());
+    assert!(parse(&[b' '; 9], Limits { size_bytes: 8, depth: 8 }).unwrap_err().reason.contains("limit of 8"));
+}
+
+#[test]
+fn a_value_is_passed_without_building_it() {
+    let mut scanner = Scanner::new(br#" {"a":[1,"]",{}]} , 2"#, 8).unwrap();
+    assert_eq!(scanner.skip().unwrap(), 1..17);
+    assert!(scanner.take(b','));
+    assert_eq!(scanner.skip().unwrap(), 20..21);
+    scanner.end().unwrap();
+}
