@@ -14,6 +14,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod context;
+pub mod embedded;
 pub mod executors;
 pub mod facts;
 pub mod fault;

@@ -7,6 +7,8 @@
 //! **What bounds it.** Record size by the decoder's limits, number by expiry. **When it dies.** Transient errors; callers ask
 //! again. The proof is `tests/src/conformance/backend.rs`.
 
+pub mod embedded;
+
 use std::fmt;
 
 use async_trait::async_trait;

@@ -17,6 +17,9 @@
 //!
 //! The proof for every implementation is `tests/src/conformance/broker.rs`.
 
+pub mod embedded;
+mod open;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -27,6 +30,8 @@ use umbel_scheduler::{
     DeadReason, Publish, Release,
     revocation::{Revocation, Revoked},
 };
+
+pub use self::open::{Backbone, BackboneError};
 
 /// A store of waiting messages.
 #[async_trait]

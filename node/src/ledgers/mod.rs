@@ -9,6 +9,8 @@
 //! known whether anything happened; the same batch may be sent again, and its fences keep it from happening twice.
 //! The proof is `tests/src/conformance/ledger.rs`.
 
+pub mod embedded;
+
 use std::fmt;
 
 use async_trait::async_trait;
