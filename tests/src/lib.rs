@@ -1,5 +1,6 @@
 //! The test harness as a product: conformance suites per seam, servers and nodes as child processes, fault injection.
 #![allow(clippy::unwrap_used)]
 
+pub mod conformance;
 pub mod program;
 pub mod wait;

@@ -1,0 +1,3 @@
+//! The conformance suites, on every implementation.
+
+mod embedded;

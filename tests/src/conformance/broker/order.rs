@@ -1,0 +1,77 @@
+//! In which order messages leave.
+
+use crate::conformance::{Setup, Stage, making::*};
+
+/// First in, first out, within and across fetches.
+pub async fn messages_leave_in_the_order_they_came<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    let sent = ids("m", 50);
+    publish(&*broker, sent[..20].iter().map(|id| message("q", id)).collect()).await;
+    for id in &sent[20..] {
+        publish(&*broker, vec![message("q", id)]).await;
+    }
+    let mut subscription = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;
+    let mut came = ids_of(&fetch(&mut subscription, 7).await);
+    came.extend(ids_of(&fetch(&mut subscription, 43).await));
+    assert_eq!(came, sent);
+}
+
+/// 9 before 0, whatever came first; equal ones in the order they came; none is 0.
+pub async fn urgent_messages_leave_first<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    let mut batch: Vec<_> = (0..=9).map(|priority| urgent("q", &format!("p{priority}"), priority)).collect();
+    batch.extend((0..=9).map(|priority| urgent("q", &format!("later-p{priority}"), priority)));
+    batch.push(message("q", "none"));
+    batch.last_mut().unwrap().invocation.properties.priority = None;
+    publish(&*broker, batch).await;
+    let mut subscription = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;
+    let mut expected: Vec<String> = (0..=9).rev().flat_map(|priority| [format!("p{priority}"), format!("later-p{priority}")]).collect();
+    expected.push("none".to_owned());
+    assert_eq!(ids_of(&fetch(&mut subscription, 21).await), expected);
+}
+
+/// One at a time, a subscription goes round its queues.
+pub async fn queues_take_turns<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    for queue in ["a", "b", "c"] {
+        publish(&*broker, ids(queue, 10).iter().map(|id| message(queue, id)).collect()).await;
+    }
+    let mut subscription = subscribe(&*broker, "node", &["a", "b", "c"], LONG_LEASE).await;
+    for _ in 0..10 {
+        let mut round = Vec::new();
+        for _ in 0..3 {
+            round.push(fetch_one(&mut subscription).await.held.queue.to_string());
+        }
+        round.sort();
+        assert_eq!(round, ["a", "b", "c"]);
+    }
+}
+
+/// A long queue takes no more than its share while others have messages, and the whole room when they have none.
+pub async fn a_busy_queue_leaves_room_for_others<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    publish(&*broker, ids("busy", 100).iter().map(|id| message("busy", id)).collect()).await;
+    publish(&*broker, ids("calm", 5).iter().map(|id| message("calm", id)).collect()).await;
+    let mut subscription = subscribe(&*broker, "node", &["busy", "calm"], LONG_LEASE).await;
+    let first = fetch(&mut subscription, 20).await;
+    assert_eq!(first.iter().filter(|delivery| delivery.held.queue.as_str() == "calm").count(), 5);
+    assert_eq!(fetch(&mut subscription, 20).await.len(), 20);
+}
+
+/// Credits are a bound.
+pub async fn a_fetch_returns_no_more_than_asked_for<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    for queue in ["a", "b"] {
+        publish(&*broker, ids(queue, 20).iter().map(|id| message(queue, id)).collect()).await;
+    }
+    let mut subscription = subscribe(&*broker, "node", &["a", "b"], LONG_LEASE).await;
+    for max in [1, 3, 7, 2, 15] {
+        let batch = crate::wait::soon("messages", subscription.fetch(max)).await.unwrap();
+        assert!(!batch.is_empty() && batch.len() <= max as usize);
+    }
+}
