@@ -19,7 +19,11 @@ use crate::{
     },
     backends::Backend,
     brokers::{Broker, BrokerError, Subscribe},
-    executors::Executor,
+    client::{Client, KnownTasks},
+    executors::{
+        Executor,
+        native::{self, Task},
+    },
     facts::Facts,
     fault::Faults,
     ledgers::Ledger,
@@ -37,6 +41,7 @@ pub struct Node {
 
 struct Inner {
     shared: Arc<Shared>,
+    client: Client,
     supervisor: ActorRef<SupervisorMsg>,
     ended: watch::Receiver<Option<Result<(), NodeError>>>,
 }
@@ -67,7 +72,7 @@ pub enum StartError {
     #[error("a node needs a broker, a result backend and a ledger: call `Node::builder().backbone(…)`")]
     NoBackbone,
     /// Nobody said what runs tasks.
-    #[error("a node needs at least one executor: call `Node::builder().executor(…)`")]
+    #[error("a node needs at least one executor: call `Node::builder().task(…)` or `.executor(…)`")]
     NoExecutor,
     /// The broker refuses the subscription.
     #[error("cannot take messages from {}: {source}", list(.queues))]
@@ -137,6 +142,11 @@ impl Node {
         self.inner.shared.ledger.clone()
     }
 
+    /// Submits tasks to where it takes them from, and reads their results.
+    pub fn client(&self) -> Client {
+        self.inner.client.clone()
+    }
+
     /// What its decisions depend on.
     pub fn settings(&self) -> &Settings {
         &self.inner.shared.settings
@@ -204,6 +214,7 @@ pub struct NodeBuilder {
     lease: Duration,
     settings: Settings,
     backbone: Option<(Arc<dyn Broker>, Arc<dyn Backend>, Arc<dyn Ledger>)>,
+    native: Option<native::Builder>,
     executors: Vec<(Arc<dyn Executor>, Option<usize>)>,
     faults: Faults,
 }
@@ -218,6 +229,7 @@ impl Default for NodeBuilder {
             lease: Duration::from_secs(10),
             settings: Settings::default(),
             backbone: None,
+            native: None,
             executors: Vec::new(),
             faults: Faults::default(),
         }
@@ -275,6 +287,13 @@ impl NodeBuilder {
         self
     }
 
+    /// A task written in Rust. The tasks given this way share one native executor, the first of the node's.
+    #[must_use]
+    pub fn task(mut self, task: impl Task) -> Self {
+        self.native = Some(self.native.unwrap_or_default().task(task));
+        self
+    }
+
     /// One more executor, with [`NodeBuilder::concurrency`] slots. Where two know a task, the first runs it.
     #[must_use]
     pub fn executor(mut self, executor: Arc<dyn Executor>) -> Self {
@@ -304,18 +323,24 @@ impl NodeBuilder {
     /// See [`StartError`].
     pub async fn start(self) -> Result<Node, StartError> {
         let (broker, backend, ledger) = self.backbone.ok_or(StartError::NoBackbone)?;
-        if self.executors.is_empty() {
+        let native = self.native.map(|tasks| (Arc::new(tasks.build()) as Arc<dyn Executor>, None));
+        let executors: Vec<_> = native.into_iter().chain(self.executors).collect();
+        if executors.is_empty() {
             return Err(StartError::NoExecutor);
         }
         let queues = if self.queues.is_empty() { vec![self.settings.default_queue.clone()] } else { self.queues };
         let (executors, slots): (Vec<_>, Vec<usize>) =
-            self.executors.into_iter().map(|(executor, slots)| (executor, slots.unwrap_or(self.concurrency))).unzip();
+            executors.into_iter().map(|(executor, slots)| (executor, slots.unwrap_or(self.concurrency))).unzip();
         let all_slots = u32::try_from(slots.iter().sum::<usize>()).unwrap_or(u32::MAX);
+        let settings = Arc::new(self.settings);
+        let known = KnownTasks::new(executors.iter().flat_map(|executor| executor.tasks()));
+        let client = Client::new(broker.clone(), backend.clone(), ledger.clone(), settings.clone(), known);
+        executors.iter().for_each(|executor| executor.attach(client.clone()));
         let registry = Registry::new(executors);
         let credits = window::credits(all_slots, self.prefetch_multiplier, CREDITS_MAX.max(all_slots));
         let shared = Arc::new(Shared {
             node: self.name.unwrap_or_else(default_name),
-            settings: self.settings,
+            settings,
             queues,
             lease: self.lease,
             facts: Facts::new(registry.names().cloned()),
@@ -333,7 +358,7 @@ impl NodeBuilder {
         let (supervisor, _) =
             Supervisor::spawn(None, Supervisor, args).await.map_err(|error| StartError::Pipeline { reason: error.to_string() })?;
         tracing::info!("{} ready.", shared.node);
-        Ok(Node { inner: Arc::new(Inner { shared, supervisor, ended: when_ended }) })
+        Ok(Node { inner: Arc::new(Inner { shared, client, supervisor, ended: when_ended }) })
     }
 }
 

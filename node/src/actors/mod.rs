@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     /// The node's name.
     pub(crate) node: NodeId,
     /// What decisions depend on.
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
     /// The queues it takes from.
     pub(crate) queues: Vec<QueueName>,
     /// How long it keeps what it holds when it falls silent.

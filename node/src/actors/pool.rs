@@ -175,6 +175,7 @@ impl Actor for ExecutorPool {
             PoolMsg::Drain => {
                 state.draining = true;
                 state.waiting.clear();
+                state.announce_end();
             }
             PoolMsg::Abandon => {
                 state.abandon();

@@ -78,7 +78,7 @@ pub fn sentence(invocation: Option<&Arc<Invocation>>, held: &Held, fact: &Fact) 
         Fact::DeadLettered { reason, detail } => write!(line, " is a dead letter ({}): {detail}", reason.as_str()),
         Fact::Ignored => write!(line, " ignored"),
         Fact::Replaced => write!(line, " replaced"),
-        Fact::Zombie => write!(line, " discarded: its message (attempt {}) has gone to another node", held.attempt),
+        Fact::Zombie => write!(line, " discarded: its message (attempt {}) is not held by this node any more", held.attempt),
     };
     line
 }

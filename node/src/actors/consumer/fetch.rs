@@ -164,14 +164,10 @@ mod tests {
         assert_eq!(room(&credits, 4).await, 1);
         drop(held);
         let all = credits.clone().try_acquire_many_owned(8).unwrap();
-        let waiting = tokio::spawn({
-            let credits = credits.clone();
-            async move { room(&credits, 4).await }
-        });
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(!waiting.is_finished());
+        let mut waiting = std::pin::pin!(room(&credits, 4));
+        assert!(timeout(Duration::from_secs(1), &mut waiting).await.is_err());
         drop(all);
-        assert_eq!(waiting.await.unwrap(), 8);
+        assert_eq!(waiting.await, 8);
         assert_eq!(credits.available_permits(), 8);
     }
 

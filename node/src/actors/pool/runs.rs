@@ -235,6 +235,15 @@ impl State {
         }
     }
 
+    /// Tells what runs that the node wants to stop.
+    pub(super) fn announce_end(&self) {
+        for seat in &self.seats {
+            if let Work::Running(running) = &seat.work {
+                order(running, Order::Drain);
+            }
+        }
+    }
+
     pub(super) fn hard_limit(&mut self, index: usize) {
         if let Work::Running(running) = &mut self.seats[index].work {
             let secs = running.hard.take().map_or(0.0, |hard| (hard - running.started).as_secs_f64());
