@@ -6,6 +6,8 @@
 mod expand;
 mod function;
 mod options;
+#[cfg(test)]
+mod tests;
 
 use proc_macro::TokenStream;
 use syn::{ItemFn, parse_macro_input};
