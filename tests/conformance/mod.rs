@@ -1,3 +1,4 @@
 //! The conformance suites, on every implementation.
 
 mod embedded;
+mod native;

@@ -25,12 +25,15 @@ pub(crate) fn expand(options: &Options, function: &Function) -> TokenStream {
     });
     let hears = function.context != TakesContext::No;
     let text = name.to_string();
+    let value = value(name, vis, &cfgs);
     quote! {
         #(#cfgs)*
         #(#docs)*
         #[allow(non_camel_case_types)]
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #vis struct #name;
+        #vis struct #name {}
+
+        #value
 
         #(#cfgs)*
         #[allow(dead_code, unreachable_pub, clippy::too_many_arguments)]
@@ -59,12 +62,13 @@ pub(crate) fn expand(options: &Options, function: &Function) -> TokenStream {
 /// What is written for a function that is no task: the error, and the type, so that its users do not miss it too.
 pub(crate) fn failed(name: &Ident, vis: &Visibility, error: &Error) -> TokenStream {
     let error = error.to_compile_error();
+    let value = value(name, vis, &[]);
     quote! {
         #error
         #[allow(non_camel_case_types, missing_docs)]
         #[derive(Debug, Clone, Copy)]
-        #vis struct #name;
-
+        #vis struct #name {}
+        #value
         impl ::umbel::executors::native::Task for #name {
             fn spec(&self) -> ::umbel::scheduler::TaskSpec {
                 ::core::unreachable!()
@@ -75,6 +79,19 @@ pub(crate) fn failed(name: &Ident, vis: &Visibility, error: &Error) -> TokenStre
             fn start(&self, _: ::umbel::executors::native::Call) -> ::umbel::executors::native::Run {
                 ::core::unreachable!()
             }
+        }
+    }
+}
+
+/// What the name is where a value is wanted: a function, since a unit struct of that name would forbid every variable of
+/// the same name in its module.
+fn value(name: &Ident, vis: &Visibility, cfgs: &[&Attribute]) -> TokenStream {
+    quote! {
+        #(#cfgs)*
+        #[doc(hidden)]
+        #[allow(dead_code, unreachable_pub, missing_docs)]
+        #vis fn #name() -> #name {
+            #name {}
         }
     }
 }
@@ -108,7 +125,7 @@ fn constructors(function: &Function) -> TokenStream {
     quote! {
         /// The name it is registered under.
         #vis fn name() -> ::umbel::proto::TaskName {
-            ::umbel::executors::native::Task::spec(&Self).name
+            ::umbel::executors::native::Task::spec(&Self {}).name
         }
         /// A call without arguments: they come with `.arg(..)` and `.kwarg(.., ..)`, or from the step before.
         #[must_use]

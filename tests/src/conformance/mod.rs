@@ -9,6 +9,7 @@
 
 pub mod backend;
 pub mod broker;
+pub mod executor;
 pub mod ledger;
 pub mod making;
 

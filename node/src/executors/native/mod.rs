@@ -42,7 +42,7 @@ pub use failure::{TaskFailure, TaskResult};
 pub use returned::Probe;
 #[doc(hidden)]
 pub use serde::Serialize;
-pub use task::{Call, Returned, Run, Task};
+pub use task::{Call, IntoTask, Returned, Run, Task};
 #[doc(hidden)]
 pub use task::{default_name, rate};
 
@@ -79,15 +79,16 @@ pub struct Builder {
 impl Builder {
     /// With a task. One registered later under the same name takes the place of the earlier.
     #[must_use]
-    pub fn task(mut self, task: impl Task) -> Self {
+    pub fn task<Kind>(mut self, task: impl IntoTask<Kind>) -> Self {
+        let task = task.into_task();
         self.register(task.spec(), Arc::new(task));
         self
     }
 
     /// With a task under other options, or another name, than its own.
     #[must_use]
-    pub fn task_as(mut self, spec: TaskSpec, task: impl Task) -> Self {
-        self.register(spec, Arc::new(task));
+    pub fn task_as<Kind>(mut self, spec: TaskSpec, task: impl IntoTask<Kind>) -> Self {
+        self.register(spec, Arc::new(task.into_task()));
         self
     }
 

@@ -24,6 +24,32 @@ pub trait Task: Send + Sync + 'static {
     fn start(&self, call: Call) -> Run;
 }
 
+/// What can be registered: a [`Task`], or the name of one that `#[umbel::task]` has made (as a value that name is a function
+/// which returns the task). `Kind` tells the two apart and is never written.
+pub trait IntoTask<Kind> {
+    /// The task.
+    fn into_task(self) -> impl Task;
+}
+
+/// See [`IntoTask`].
+#[derive(Debug)]
+pub struct ByValue;
+/// See [`IntoTask`].
+#[derive(Debug)]
+pub struct ByName;
+
+impl<T: Task> IntoTask<ByValue> for T {
+    fn into_task(self) -> impl Task {
+        self
+    }
+}
+
+impl<F: FnOnce() -> T, T: Task> IntoTask<ByName> for F {
+    fn into_task(self) -> impl Task {
+        self()
+    }
+}
+
 /// What a run is given.
 #[derive(Debug)]
 pub struct Call {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use umbel_proto::{DecodeError, GroupId, ResultRecord, Signature, State, TaskError, TaskId, Value};
+use umbel_proto::{GroupId, ResultRecord, ResultTuple, Signature, State, TaskError, TaskId, Value};
 use umbel_scheduler::{ChordPart, PartResult, ReadyChord};
 
 use super::{bad, list, optional, required, signature};
@@ -36,7 +36,7 @@ async fn unlock(call: Call) -> Returned {
     let max_retries = arguments.value(3).as_i64().and_then(|max| u32::try_from(max).ok());
     let mut members = Vec::new();
     for tuple in list(arguments.value(4), "result")? {
-        members.extend(leaves(&tuple).ok_or_else(|| bad(DecodeError::new("result", "not a result tuple")))?);
+        members.extend(leaves(&ResultTuple::from_value(&tuple).map_err(bad)?));
     }
     let client = context.client().ok_or_else(|| TaskFailure::new("RuntimeError", "this executor is on no node"))?;
     let again = || {
@@ -71,11 +71,10 @@ fn part(group: &GroupId, index: usize, id: &TaskId, record: ResultRecord, body: 
     ChordPart { group: group.clone(), index: i64::try_from(index).ok(), task_id: id.clone(), root_id: None, body: body.clone(), result }
 }
 
-/// The tasks of a result tuple, `[[id, parent], members or null]`, in order.
-fn leaves(tuple: &Value) -> Option<Vec<TaskId>> {
-    let [own, members] = tuple.as_list()? else { return None };
-    match members.as_list() {
-        Some(members) => members.iter().map(leaves).collect::<Option<Vec<_>>>().map(|lists| lists.concat()),
-        None => Some(vec![TaskId::from(own.as_list()?.first()?.as_str()?)]),
+/// The tasks of a result, in order.
+fn leaves(tuple: &ResultTuple) -> Vec<TaskId> {
+    match &tuple.children {
+        None => vec![TaskId::from(&tuple.id)],
+        Some(members) => members.iter().flat_map(leaves).collect(),
     }
 }
