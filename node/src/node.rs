@@ -1,5 +1,7 @@
 //! The node: builds a pipeline, starts it, and is the handle to it.
 
+mod short;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorRef, rpc::CallResult};
@@ -22,7 +24,7 @@ use crate::{
     client::{Client, KnownTasks},
     executors::{
         Executor,
-        native::{self, Task},
+        native::{self, IntoTask},
     },
     facts::Facts,
     fault::Faults,
@@ -289,7 +291,7 @@ impl NodeBuilder {
 
     /// A task written in Rust. The tasks given this way share one native executor, the first of the node's.
     #[must_use]
-    pub fn task(mut self, task: impl Task) -> Self {
+    pub fn task<Kind>(mut self, task: impl IntoTask<Kind>) -> Self {
         self.native = Some(self.native.unwrap_or_default().task(task));
         self
     }

@@ -11,16 +11,10 @@ mod progress;
 mod result;
 mod wait;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    future::Future,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use umbel_proto::{Map, Millis, ResultRecord, ResultTuple, Signature, TaskId, TaskName, Value};
+use umbel_proto::{Map, ResultRecord, ResultTuple, Signature, TaskId, TaskName, Value};
 use umbel_scheduler::{
     Answer, Commit, Fence, ReadyChord, Settings, TaskSpec,
     canvas::{self, Launch, Sender, Specs},
@@ -32,7 +26,7 @@ pub use options::SignatureExt;
 pub use progress::{Progress, Update};
 pub use result::AsyncResult;
 
-use crate::{backends::Backend, brokers::Broker, context::Context, ledgers::Ledger};
+use crate::{actors::chance::Backoff, backends::Backend, brokers::Broker, clock, context::Context, ledgers::Ledger};
 
 /// How long a client goes on trying while a store does not answer, unless told otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -58,9 +52,13 @@ struct Inner {
 pub struct KnownTasks(BTreeMap<TaskName, Arc<TaskSpec>>);
 
 impl KnownTasks {
-    /// These.
+    /// These; of two by the same name the first.
     pub fn new(specs: impl IntoIterator<Item = Arc<TaskSpec>>) -> Self {
-        Self(specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect())
+        let mut known = BTreeMap::new();
+        for spec in specs {
+            known.entry(spec.name.clone()).or_insert(spec);
+        }
+        Self(known)
     }
 }
 
@@ -132,7 +130,7 @@ impl Client {
         let seed = uuid::Uuid::new_v4().to_string();
         let launched = canvas::launch(
             signature,
-            Launch { settings: &self.0.settings, specs: &*self.0.specs, args, kwargs, sender, seed: &seed, now: now() },
+            Launch { settings: &self.0.settings, specs: &*self.0.specs, args, kwargs, sender, seed: &seed, now: clock::now() },
         )
         .map_err(|source| ClientError::Signature { task: signature.task.clone(), source })?;
         self.commit(Commit { fence: Fence::Open, effects: launched.effects }, &format!("submit {}", signature.task)).await?;
@@ -181,7 +179,7 @@ impl Client {
     }
 
     fn conclusion(&self, ready: &ReadyChord) -> Commit {
-        chord::conclude(ready, &self.0.settings, &*self.0.specs, now())
+        chord::conclude(ready, &self.0.settings, &*self.0.specs, clock::now())
     }
 
     /// Concludes a chord that no ledger counts.
@@ -197,17 +195,17 @@ impl Client {
         ClientError: From<E>,
     {
         let end = Instant::now() + self.0.patience;
-        let mut pause = Duration::from_millis(20);
+        let mut backoff = Backoff::new();
         loop {
             let error = match attempt().await {
                 Ok(value) => return Ok(value),
                 Err(error) => ClientError::from(error),
             };
+            let pause = backoff.next();
             if !error.is_transient() || Instant::now() + pause >= end {
                 return Err(error.during(what));
             }
-            tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+            tokio::time::sleep(pause).await;
         }
     }
 }
@@ -217,16 +215,4 @@ impl fmt::Debug for Client {
         let Inner { broker, backend, ledger, .. } = &*self.0;
         f.debug_struct("Client").field("broker", &broker.kind()).field("backend", &backend.kind()).field("ledger", &ledger.kind()).finish()
     }
-}
-
-/// Now, by this machine's clock.
-pub(crate) fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
-}
-
-/// Between half of a pause and all of it, so that many clients do not ask in step.
-fn jittered(pause: Duration) -> Duration {
-    let dice = uuid::Uuid::new_v4().as_bytes()[0];
-    pause / 2 + pause * u32::from(dice) / 512
 }

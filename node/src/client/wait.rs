@@ -1,12 +1,12 @@
 //! Waiting for results: one watch over all ids, begun anew when the backend loses it.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use tokio::time::{Instant, timeout_at};
 use umbel_proto::{ResultRecord, TaskId};
 
 use super::{Client, ClientError};
-use crate::backends::Watch;
+use crate::{actors::chance::Backoff, backends::Watch};
 
 /// The records of some ids as they come.
 #[derive(Debug)]
@@ -15,12 +15,12 @@ pub(super) struct Records {
     ids: Vec<TaskId>,
     watch: Option<Box<dyn Watch>>,
     seen: HashMap<TaskId, ResultRecord>,
-    pause: Duration,
+    backoff: Backoff,
 }
 
 impl Records {
     pub(super) fn new(client: Client, ids: Vec<TaskId>) -> Self {
-        Self { client, ids, watch: None, seen: HashMap::new(), pause: Duration::from_millis(20) }
+        Self { client, ids, watch: None, seen: HashMap::new(), backoff: Backoff::new() }
     }
 
     /// The last known record of `id`.
@@ -46,7 +46,7 @@ impl Records {
         loop {
             match self.receive().await {
                 Ok(record) => {
-                    self.pause = Duration::from_millis(20);
+                    self.backoff.reset();
                     if self.seen.get(&record.task_id) != Some(&record) {
                         self.seen.insert(record.task_id.clone(), record.clone());
                         return Ok(record);
@@ -54,8 +54,7 @@ impl Records {
                 }
                 Err(error) if error.is_transient() => {
                     self.watch = None;
-                    tokio::time::sleep(super::jittered(self.pause)).await;
-                    self.pause = (self.pause * 2).min(Duration::from_secs(1));
+                    tokio::time::sleep(self.backoff.next()).await;
                 }
                 Err(error) => return Err(error.during("wait for results")),
             }

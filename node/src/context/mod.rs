@@ -159,7 +159,7 @@ impl Context {
 
     /// How much of the hard time limit is left; `None` where there is none.
     pub fn remaining(&self) -> Option<Duration> {
-        let left = self.0.deadline?.saturating_sub(crate::client::now());
+        let left = self.0.deadline?.saturating_sub(crate::clock::now());
         Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }
 
