@@ -1,6 +1,7 @@
 //! Every test that needs more than one crate. See `tests/README.md`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod cli;
 mod compat;
 mod conformance;
 mod tidy;

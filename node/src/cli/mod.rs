@@ -8,8 +8,10 @@
 //!
 //! Data goes to standard output, and nothing else does; notes, progress and errors go to standard error.
 
+mod demo;
 mod exit;
 mod failure;
+mod interrupt;
 mod output;
 mod version;
 
@@ -57,12 +59,14 @@ struct Cli {
 /// What the program can be told to do.
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::Args),
     Version(version::Args),
 }
 
 impl Verb {
     fn run(self, screen: &Screen) -> Result<(), Failure> {
         match self {
+            Self::Demo(args) => demo::run(args, screen),
             Self::Version(args) => version::run(args, screen),
         }
     }

@@ -1,0 +1,16 @@
+//! The programs, seen from outside.
+
+mod demo;
+mod surface;
+
+use umbel_tests::program::Call;
+
+/// A call of `node`.
+fn node() -> Call {
+    Call::new(env!("CARGO_BIN_EXE_node-under-test"), "node")
+}
+
+/// A call of `umbel`.
+fn umbel() -> Call {
+    Call::new(env!("CARGO_BIN_EXE_umbel-under-test"), "umbel")
+}
