@@ -4,4 +4,5 @@
 mod cli;
 mod compat;
 mod conformance;
+mod fault;
 mod tidy;

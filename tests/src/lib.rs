@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod conformance;
+pub mod crash;
 pub mod program;
 pub mod wait;

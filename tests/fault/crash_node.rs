@@ -1,0 +1,147 @@
+//! The node that `fault::crash` kills.
+//!
+//! `crash-node run <folder> <round> <from> <to>` opens the store in the folder, runs a node on it, submits the units of work
+//! `from..to`, and goes on until it is killed. `crash-node drain …` does the same until nothing is waiting, held or scheduled
+//! any more.
+//!
+//! What happens is written to the file `ledger` of the folder, one line with one system call at a time, so that it is there
+//! whatever becomes of the process: `submitting <unit>`, `accepted <unit> <id of the result>`, and from inside of the tasks
+//! `run <round> <label> <task id> <retries> <attempt>`.
+
+use std::{
+    env,
+    fs::{File, OpenOptions},
+    io::Write,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use umbel::{
+    Context, NativeExecutor, Signature, SignatureExt, TaskFailure, TaskResult,
+    backends::embedded::EmbeddedBackend,
+    brokers::embedded::EmbeddedBroker,
+    embedded::{Store, StoreOptions},
+    ledgers::embedded::EmbeddedLedger,
+    node::Node,
+    scheduler::Settings,
+};
+use umbel_tests::{crash, wait};
+
+static LEDGER: OnceLock<(File, String)> = OnceLock::new();
+
+fn write(line: &str) {
+    let (file, _) = LEDGER.get().expect("the ledger is opened first");
+    (&*file).write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// Writes down that a task runs, and takes as long as tasks do: between 1 and 15 ms.
+async fn begin(ctx: &Context, label: &str) {
+    let (_, round) = LEDGER.get().expect("the ledger is opened first");
+    write(&format!("run {round} {label} {} {} {}", ctx.task_id(), ctx.retries(), ctx.attempt()));
+    let millis = 1 + label.bytes().map(u64::from).sum::<u64>() % 15;
+    tokio::time::sleep(Duration::from_millis(millis)).await; // workload
+}
+
+/// Returns its label.
+#[umbel::task(name = "work")]
+async fn work(ctx: Context, label: String) -> String {
+    begin(&ctx, &label).await;
+    label
+}
+
+/// Returns its label behind what the step before returned.
+#[umbel::task(name = "step")]
+async fn step(ctx: Context, before: String, label: String) -> String {
+    begin(&ctx, &label).await;
+    format!("{before}>{label}")
+}
+
+/// Returns its label and what the members of its chord returned.
+#[umbel::task(name = "body")]
+async fn body(ctx: Context, parts: Vec<String>, label: String) -> String {
+    begin(&ctx, &label).await;
+    format!("{label}({})", parts.join(","))
+}
+
+/// Asks to be run again once.
+#[umbel::task(name = "again")]
+async fn again(ctx: Context, label: String) -> TaskResult<String> {
+    begin(&ctx, &label).await;
+    if ctx.retries() == 0 { Err(ctx.retry_in(Duration::from_millis(40)).into()) } else { Ok(label) }
+}
+
+/// Fails.
+#[umbel::task(name = "fail")]
+async fn fail(ctx: Context, label: String) -> TaskResult<String> {
+    begin(&ctx, &label).await;
+    Err(TaskFailure::new("ValueError", label))
+}
+
+/// A unit of work as a workflow.
+fn workflow(unit: u64) -> Signature {
+    let label = |part: &str| crash::label(unit, part);
+    match crash::Kind::of(unit) {
+        crash::Kind::Task => work::s(label("task")),
+        crash::Kind::Scheduled => work::s(label("task")).countdown(Duration::from_millis(100 + unit * 37 % 1_500)),
+        crash::Kind::Retried => again::s(label("task")),
+        crash::Kind::Chain => {
+            let step = |part| step::partial().arg(label(part));
+            Signature::chain([work::s(label("a")), step("b"), step("c")])
+        }
+        crash::Kind::Chord => Signature::chord((0..5).map(|n| work::s(label(&format!("h{n}")))), body::partial().arg(label("body"))),
+        crash::Kind::Nested => {
+            let inner = Signature::chord([work::s(label("i0")), work::s(label("i1"))], body::partial().arg(label("inner")));
+            let last = again::s(label("h2"));
+            Signature::chord([work::s(label("h0")), inner, last], body::partial().arg(label("body")))
+        }
+        crash::Kind::FailedChord => {
+            let errback = work::si(label("errback"));
+            let body = body::partial().arg(label("body")).link_error(errback);
+            Signature::chord([work::s(label("h0")), fail::s(label("h1")), work::s(label("h2"))], body)
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let folder = PathBuf::from(&args[1]);
+    let file = OpenOptions::new().create(true).append(true).open(folder.join("ledger")).unwrap();
+    assert!(LEDGER.set((file, args[2].clone())).is_ok());
+
+    let store = Store::open(folder.join("store"), StoreOptions::default()).unwrap();
+    let builder = NativeExecutor::builder().task(work).task(step).task(body).task(again).task(fail);
+    let executor = builder.build();
+    // A message is taken in many rounds, and none of them may make it a dead letter.
+    let settings = Settings { max_deliveries: 10_000, ..Settings::default() };
+    let node = Node::builder()
+        .settings(settings)
+        .concurrency(4)
+        .backbone(
+            Arc::new(EmbeddedBroker::new(Arc::clone(&store)).unwrap()),
+            Arc::new(EmbeddedBackend::new(Arc::clone(&store))),
+            Arc::new(EmbeddedLedger::new(store)),
+        )
+        .executor(Arc::new(executor))
+        .start()
+        .await
+        .unwrap();
+    for unit in args[3].parse::<u64>().unwrap()..args[4].parse().unwrap() {
+        write(&format!("submitting {unit}"));
+        let result = node.client().submit(workflow(unit)).await.unwrap();
+        write(&format!("accepted {unit} {}", result.id()));
+    }
+    match args[0].as_str() {
+        "run" => node.wait().await.unwrap(),
+        "drain" => {
+            let broker = node.broker();
+            wait::until_async("nothing is left to do", || async {
+                let queues = broker.queues().await.unwrap();
+                queues.iter().all(|queue| queue.ready + queue.held + queue.scheduled == 0).then_some(())
+            })
+            .await;
+        }
+        other => panic!("no such order: {other}"),
+    }
+}

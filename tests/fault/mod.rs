@@ -1,0 +1,3 @@
+//! What goes wrong on purpose: nodes that are killed.
+
+mod crash;
