@@ -5,4 +5,5 @@ mod cli;
 mod compat;
 mod conformance;
 mod fault;
+mod golden;
 mod tidy;

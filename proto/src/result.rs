@@ -118,7 +118,8 @@ impl ResultRecord {
         Ok(Self {
             task_id: required("task_id")?.into(),
             status: State::by_name(&required("status")?),
-            result: map.get("result").cloned().unwrap_or_default(),
+            // Celery's own client fails over a result without it; null is a result.
+            result: map.get("result").cloned().ok_or_else(|| DecodeError::new("result", "is missing"))?,
             traceback: text("traceback")?,
             children,
             date_done: text("date_done")?,
