@@ -63,3 +63,11 @@ impl Stage for Embedded {
 mod broker {
     umbel_tests::broker_conformance!(super::Embedded);
 }
+
+mod backend {
+    umbel_tests::backend_conformance!(super::Embedded);
+}
+
+mod ledger {
+    umbel_tests::ledger_conformance!(super::Embedded);
+}
