@@ -27,11 +27,15 @@ mod record;
 mod results;
 mod row;
 mod serving;
+mod shadow;
 mod state;
 mod tables;
 mod tx;
 mod value;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
