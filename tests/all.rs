@@ -6,4 +6,5 @@ mod compat;
 mod conformance;
 mod fault;
 mod golden;
+mod http;
 mod tidy;

@@ -18,6 +18,7 @@ pub mod embedded;
 pub mod executors;
 pub mod facts;
 pub mod fault;
+pub mod http;
 pub mod ledgers;
 pub mod node;
 pub mod telemetry;

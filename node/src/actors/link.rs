@@ -25,6 +25,13 @@ pub enum Link {
     },
 }
 
+impl Link {
+    /// Whether it answers.
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Live { .. })
+    }
+}
+
 /// The links of one node. Everything that asks a server reports here; watchers read.
 #[derive(Debug)]
 pub(crate) struct Links {

@@ -111,13 +111,21 @@ impl Client {
     /// # Errors
     /// As [`Client::submit`].
     pub async fn submit_with(&self, signature: Signature, args: &[Value], kwargs: &Map) -> Result<AsyncResult, ClientError> {
-        self.launch(&signature, args, kwargs, None).await
+        self.launch(&signature, args, kwargs, None, &fresh()).await
+    }
+
+    /// Submits under ids that are derived from `key`: the same signature with the same key gets the same ids again.
+    ///
+    /// # Errors
+    /// As [`Client::submit`].
+    pub async fn submit_as(&self, signature: Signature, key: &str) -> Result<AsyncResult, ClientError> {
+        self.launch(&signature, &[], &Map::new(), None, key).await
     }
 
     /// Submits as a child of a running task.
     pub(crate) async fn submit_from(&self, signature: &Signature, context: &Context) -> Result<AsyncResult, ClientError> {
         let sender = Sender { id: context.task_id(), root: context.root_id(), priority: context.priority() };
-        self.launch(signature, &[], &Map::new(), Some(sender)).await
+        self.launch(signature, &[], &Map::new(), Some(sender), &fresh()).await
     }
 
     async fn launch(
@@ -126,11 +134,11 @@ impl Client {
         args: &[Value],
         kwargs: &Map,
         sender: Option<Sender<'_>>,
+        seed: &str,
     ) -> Result<AsyncResult, ClientError> {
-        let seed = uuid::Uuid::new_v4().to_string();
         let launched = canvas::launch(
             signature,
-            Launch { settings: &self.0.settings, specs: &*self.0.specs, args, kwargs, sender, seed: &seed, now: clock::now() },
+            Launch { settings: &self.0.settings, specs: &*self.0.specs, args, kwargs, sender, seed, now: clock::now() },
         )
         .map_err(|source| ClientError::Signature { task: signature.task.clone(), source })?;
         self.commit(Commit { fence: Fence::Open, effects: launched.effects }, &format!("submit {}", signature.task)).await?;
@@ -215,4 +223,9 @@ impl fmt::Debug for Client {
         let Inner { broker, backend, ledger, .. } = &*self.0;
         f.debug_struct("Client").field("broker", &broker.kind()).field("backend", &backend.kind()).field("ledger", &ledger.kind()).finish()
     }
+}
+
+/// A seed that gives ids nobody has used.
+fn fresh() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
