@@ -9,6 +9,7 @@
 //! **What bounds it.** The pool opens as many slots as it has room for, and gives each one job at a time.
 //! The proof is `tests/src/conformance/executor.rs`.
 
+pub mod command;
 pub mod native;
 
 use std::{fmt, sync::Arc};
