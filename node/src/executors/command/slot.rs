@@ -95,7 +95,7 @@ async fn run(task: &Arc<CommandTask>, launcher: &Launcher, job: Job) -> Result<O
         kill_at: deadline(&job),
         keeper,
     };
-    Ok(run.to_end(orders).await)
+    Ok(run.wait(orders).await)
 }
 
 /// One run of one command.
@@ -117,7 +117,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn to_end(mut self, mut orders: watch::Receiver<Order>) -> Outcome {
+    async fn wait(mut self, mut orders: watch::Receiver<Order>) -> Outcome {
         let mut heard = Order::Drain;
         let ending = loop {
             let kill_at = self.kill_at;
