@@ -1,4 +1,5 @@
 //! The conformance suites, on every implementation.
 
 mod embedded;
+mod killed;
 mod native;
