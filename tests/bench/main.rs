@@ -1,3 +1,46 @@
-//! Benches: one JSON line each.
+//! Benches: one JSON line for each figure, on stdout.
+//!
+//! `bench` runs all measures, `bench <name> …` the named ones. Only ratios within one run mean anything, so every measure runs
+//! the limit it is compared with in the same run. `UMBEL_BENCH_TASKS` sets how many tasks (default 50,000).
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-fn main() {}
+mod native;
+mod store;
+
+use serde_json::{Map, Value, json};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The names of the measures.
+const MEASURES: [&str; 3] = ["store", "native", "backlog"];
+
+/// How many tasks a measure runs.
+fn tasks() -> usize {
+    std::env::var("UMBEL_BENCH_TASKS").map_or(50_000, |text| text.parse().expect("UMBEL_BENCH_TASKS is a number"))
+}
+
+/// One line.
+fn print(measure: &str, figures: Value) {
+    let mut line = Map::from_iter([("measure".to_owned(), json!(measure))]);
+    if let Value::Object(figures) = figures {
+        line.extend(figures);
+    }
+    println!("{}", Value::Object(line));
+}
+
+#[tokio::main]
+async fn main() {
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    if wanted.is_empty() {
+        wanted = MEASURES.map(str::to_owned).to_vec();
+    }
+    for name in wanted {
+        match name.as_str() {
+            "store" => store::run().await,
+            "native" => native::run().await,
+            "backlog" => store::backlog().await,
+            other => panic!("there is no measure {other}; there are {MEASURES:?}"),
+        }
+    }
+}
