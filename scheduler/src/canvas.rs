@@ -130,3 +130,6 @@ fn root(result: &ResultTuple) -> TaskId {
     }
     at.id.as_str().into()
 }
+
+#[cfg(test)]
+mod tests;

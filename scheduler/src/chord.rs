@@ -8,7 +8,7 @@ use crate::{
         CanvasError, Specs,
         abandon::Abandon,
         build::{Builder, Id},
-        emit::{Planner, collected, collector_part},
+        emit::{Planner, collected, collector_part, is_collector},
         node::{Node, collector_id},
     },
     settlement::errbacks,
@@ -50,7 +50,7 @@ impl End<'_> {
         });
         let values: Vec<Value> = values.collect();
         let body = &self.ready.body;
-        if collector_part(body, PartResult::Value(Value::Null), None)?.is_some() {
+        if is_collector(body) {
             let part = collected(body, values, self.root())?;
             return Ok(part.into_iter().map(|part| Effect::Part(Box::new(part))).collect());
         }
@@ -138,6 +138,10 @@ fn collect_errbacks(node: &Node, calls: &mut Vec<(TaskId, Vec<Signature>)>) {
         }
         Node::Chain(nodes) => nodes.iter().take(1).for_each(|first| collect_errbacks(first, calls)),
         Node::Group(cluster) => cluster.members.iter().for_each(|member| collect_errbacks(member, calls)),
+        // A group within an outer header is written as a chord that collects it.
+        Node::Chord(cluster, body) if matches!(&**body, Node::Task(task) if is_collector(task)) => {
+            cluster.members.iter().for_each(|member| collect_errbacks(member, calls));
+        }
         Node::Chord(_, body) => collect_errbacks(body, calls),
     }
 }

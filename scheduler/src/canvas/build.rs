@@ -94,7 +94,6 @@ impl<'a> Builder<'a> {
         for (index, step) in steps.iter().enumerate() {
             let id = if index + 1 == steps.len() { &last_id } else { &Id::Own };
             match self.build(step, id, &format!("{path}.{index}"))? {
-                Some(Node::Chain(inner)) => nodes.extend(inner),
                 Some(node) => nodes.push(node),
                 None => {}
             }
@@ -169,10 +168,11 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Nodes one after the other, with a barrier wherever something follows a group (rules 5 and 6).
+/// Nodes one after the other: chains among them spliced, and a barrier wherever something follows a group (rules 3, 5, 6).
 pub(crate) fn in_sequence(nodes: Vec<Node>) -> Node {
-    let mut done: VecDeque<Node> = VecDeque::with_capacity(nodes.len());
-    for node in nodes.into_iter().rev() {
+    let spliced: Vec<Node> = nodes.into_iter().flat_map(Node::into_steps).collect();
+    let mut done: VecDeque<Node> = VecDeque::with_capacity(spliced.len());
+    for node in spliced.into_iter().rev() {
         let node = match (node, done.front()) {
             (Node::Group(cluster), Some(_)) => {
                 let body = done.pop_front().expect("looked at above");
@@ -180,12 +180,7 @@ pub(crate) fn in_sequence(nodes: Vec<Node>) -> Node {
             }
             (Node::Chord(cluster, body), Some(_)) if body.ends_in_group() => {
                 let next = done.pop_front().expect("looked at above");
-                let mut inner = match *body {
-                    Node::Chain(inner) => inner,
-                    body => vec![body],
-                };
-                inner.push(next);
-                Node::Chord(cluster, Box::new(in_sequence(inner)))
+                Node::Chord(cluster, Box::new(in_sequence(vec![*body, next])))
             }
             (node, _) => node,
         };

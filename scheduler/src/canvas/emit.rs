@@ -114,15 +114,20 @@ pub(crate) fn collected(body: &Signature, values: Vec<Value>, root: Option<TaskI
     collector_part(body, PartResult::Value(Value::List(values)), root)
 }
 
+/// Whether `body` is such a collector: its id says so.
+pub(crate) fn is_collector(body: &Signature) -> bool {
+    let options = &body.options;
+    match (options.task_id(), options.group_id(), options.group_index()) {
+        (Some(id), Some(group), Some(index)) => id == collector_id(&group, index),
+        _ => false,
+    }
+}
+
 /// The part of the outer chord that `body` stands for, if it is such a collector.
 pub(crate) fn collector_part(body: &Signature, result: PartResult, root: Option<TaskId>) -> Result<Option<ChordPart>, CanvasError> {
     let options = &body.options;
-    let (Some(id), Some(group), Some(index)) = (options.task_id(), options.group_id(), options.group_index()) else {
+    let (Some(id), Some(group), Some(outer), true) = (options.task_id(), options.group_id(), options.chord()?, is_collector(body)) else {
         return Ok(None);
     };
-    if id != collector_id(&group, index) {
-        return Ok(None);
-    }
-    let Some(outer) = options.chord()? else { return Ok(None) };
-    Ok(Some(ChordPart { group, index: Some(index), task_id: id, root_id: root, body: outer, result }))
+    Ok(Some(ChordPart { group, index: options.group_index(), task_id: id, root_id: root, body: outer, result }))
 }

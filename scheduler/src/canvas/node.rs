@@ -196,6 +196,14 @@ impl Node {
         }
     }
 
+    /// The steps of a chain; anything else is its own only step.
+    pub(crate) fn into_steps(self) -> Vec<Node> {
+        match self {
+            Self::Chain(nodes) => nodes,
+            node => vec![node],
+        }
+    }
+
     /// Whether it gives several values instead of one.
     pub(crate) fn ends_in_group(&self) -> bool {
         match self {
