@@ -63,6 +63,10 @@ impl<'a> Builder<'a> {
 
     /// `None` for an empty chain, which is nothing at all. `path` tells apart what is built from the same seed.
     pub(crate) fn build(&mut self, signature: &Signature, id: &Id, path: &str) -> Result<Option<Node>, CanvasError> {
+        // Known to be too large before any of it is read.
+        if ["tasks", "header"].iter().filter_map(|name| signature.kwargs.get(*name)?.as_list()).any(|parts| parts.len() > MAX_TASKS) {
+            return Err(CanvasError::TooLarge);
+        }
         match signature.subtask_type {
             None => self.task(signature.clone(), id, path).map(Some),
             Some(SubtaskType::Map | SubtaskType::Starmap) => {
@@ -93,10 +97,7 @@ impl<'a> Builder<'a> {
         let mut nodes = Vec::with_capacity(steps.len());
         for (index, step) in steps.iter().enumerate() {
             let id = if index + 1 == steps.len() { &last_id } else { &Id::Own };
-            match self.build(step, id, &format!("{path}.{index}"))? {
-                Some(node) => nodes.push(node),
-                None => {}
-            }
+            nodes.extend(self.build(step, id, &format!("{path}.{index}"))?);
         }
         let Some(first) = nodes.first_mut() else { return Ok(None) };
         finish_first(first, signature);
@@ -247,11 +248,14 @@ fn is_void(signature: &Signature) -> bool {
 }
 
 /// Chunks as what they stand for: a group of starmaps.
-fn chunks(chunks: &Signature) -> Result<Signature, DecodeError> {
+fn chunks(chunks: &Signature) -> Result<Signature, CanvasError> {
     let task = chunks.kwargs.get("task").ok_or_else(|| DecodeError::new("kwargs.task", "missing"))?;
     let items = chunks.kwargs.get("it").and_then(Value::as_list).ok_or_else(|| DecodeError::new("kwargs.it", "not a list"))?;
     let size = chunks.kwargs.get("n").and_then(Value::as_i64).and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
     let size = size.ok_or_else(|| DecodeError::new("kwargs.n", "not a positive number"))?;
+    if items.len().div_ceil(size) > MAX_TASKS {
+        return Err(CanvasError::TooLarge);
+    }
     let starmaps = items.chunks(size).map(|part| {
         let mut starmap = Signature::new("celery.starmap").kwarg("task", task.clone()).kwarg("it", part.to_vec());
         starmap.subtask_type = Some(SubtaskType::Starmap);

@@ -1,10 +1,14 @@
 //! The canvas rules, each as a test, run in the [model](crate::model).
 
 mod evaluator;
+mod failures;
 mod property;
+mod rules;
+mod wrong;
 
 use umbel_proto::{Invocation, Map, Outcome, Retry, Signature, TaskError, Value};
 
+use super::{CanvasError, Launch, launch};
 use crate::model::Model;
 
 /// What a task is told to do, in its keyword arguments.

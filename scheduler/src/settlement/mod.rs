@@ -167,3 +167,6 @@ fn time_limit_exceeded(limit_secs: f64) -> TaskError {
     error.exc_message = vec![limit];
     error
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
