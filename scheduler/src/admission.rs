@@ -87,3 +87,6 @@ fn poisonous(spec: &TaskSpec, arrival: Arrival) -> Option<String> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ pub mod admission;
 pub mod canvas;
 pub mod chord;
 mod effect;
+#[cfg(test)]
+mod fixture;
 #[cfg(any(test, feature = "testing"))]
 pub mod model;
 pub mod rate_limit;

@@ -67,3 +67,6 @@ impl Bucket {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

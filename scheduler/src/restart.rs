@@ -45,3 +45,6 @@ impl RestartMeter {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

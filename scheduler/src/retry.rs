@@ -49,3 +49,6 @@ pub fn after_crash(crashes: u32, now: Millis) -> Millis {
 pub(crate) fn millis(secs: f64) -> Millis {
     if secs > 0.0 { (secs * 1_000.0).round() as Millis } else { 0 }
 }
+
+#[cfg(test)]
+mod tests;

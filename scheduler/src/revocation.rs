@@ -84,3 +84,6 @@ impl Revoked {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

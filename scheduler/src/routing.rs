@@ -103,3 +103,6 @@ pub fn route(task: &TaskName, options: &Options, spec: Option<&TaskSpec>, settin
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

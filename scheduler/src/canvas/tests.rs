@@ -1,5 +1,6 @@
 //! The canvas rules, each as a test, run in the [model](crate::model).
 
+mod captured;
 mod evaluator;
 mod failures;
 mod property;
