@@ -8,3 +8,4 @@ mod fault;
 mod golden;
 mod http;
 mod tidy;
+mod workflows;
