@@ -11,6 +11,7 @@ mod revoking;
 mod spawning;
 mod tasks;
 mod tree;
+mod unlock;
 mod values;
 mod wrong_in_celery;
 

@@ -229,3 +229,6 @@ impl fmt::Debug for Client {
 fn fresh() -> String {
     uuid::Uuid::new_v4().to_string()
 }
+
+#[cfg(test)]
+mod tests;

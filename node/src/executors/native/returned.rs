@@ -104,6 +104,15 @@ impl OtherTag {
 }
 
 /// What the compiler misses where a task returns something that cannot be stored.
+///
+/// ```compile_fail
+/// struct NotSerializable;
+///
+/// #[umbel::task]
+/// async fn refused() -> NotSerializable {
+///     NotSerializable
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a task cannot return `{Self}`",
     label = "this cannot be stored as a result",
