@@ -9,6 +9,7 @@ mod scan;
 mod write;
 
 pub use parse::parse;
+pub(crate) use parse::{text, value};
 pub(crate) use scan::Scanner;
 pub use write::write;
 pub(crate) use write::{push, push_text};

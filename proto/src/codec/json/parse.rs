@@ -1,5 +1,7 @@
 //! Building values from JSON.
 
+use std::borrow::Cow;
+
 use super::scan::{Literal, Scanner};
 use crate::{DecodeError, Limits, Map, Value};
 
@@ -26,8 +28,11 @@ enum Open {
     Map(Map, String),
 }
 
+/// Room for the entries of a map before they have been counted: enough for a signature.
+const ENTRIES: usize = 8;
+
 /// Reads one value. Does not recurse: open lists and maps wait on a stack no higher than the scanner's depth.
-fn value(scanner: &mut Scanner<'_>) -> Result<Value, DecodeError> {
+pub(crate) fn value(scanner: &mut Scanner<'_>) -> Result<Value, DecodeError> {
     let mut open: Vec<Open> = Vec::new();
     'value: loop {
         let next = scanner.peek();
@@ -47,7 +52,7 @@ fn value(scanner: &mut Scanner<'_>) -> Result<Value, DecodeError> {
                 scanner.expect(b'{')?;
                 if !scanner.take(b'}') {
                     let key = key(scanner)?;
-                    open.push(Open::Map(Map::new(), key));
+                    open.push(Open::Map(Map::with_capacity(ENTRIES), key));
                     continue;
                 }
                 Value::Map(Map::new())
@@ -86,18 +91,20 @@ fn value(scanner: &mut Scanner<'_>) -> Result<Value, DecodeError> {
 }
 
 fn key(scanner: &mut Scanner<'_>) -> Result<String, DecodeError> {
-    scanner.peek();
-    let literal = scanner.string()?;
+    let key = text(scanner)?;
     scanner.expect(b':')?;
+    Ok(key.into_owned())
+}
+
+/// Reads a string; borrowed unless it has escapes.
+pub(crate) fn text<'a>(scanner: &mut Scanner<'a>) -> Result<Cow<'a, str>, DecodeError> {
+    let literal = scanner.string()?;
     Ok(unescape(scanner, literal))
 }
 
 fn scalar(scanner: &mut Scanner<'_>, next: u8) -> Result<Value, DecodeError> {
     Ok(match next {
-        b'"' => {
-            let literal = scanner.string()?;
-            Value::Str(unescape(scanner, literal))
-        }
+        b'"' => Value::Str(text(scanner)?.into_owned()),
         b'n' if scanner.word("null") => Value::Null,
         b't' if scanner.word("true") => Value::Bool(true),
         b'f' if scanner.word("false") => Value::Bool(false),
@@ -117,10 +124,10 @@ fn scalar(scanner: &mut Scanner<'_>, next: u8) -> Result<Value, DecodeError> {
 }
 
 /// The text of a literal whose escapes the scanner has checked.
-fn unescape(scanner: &Scanner<'_>, literal: Literal) -> String {
+fn unescape<'a>(scanner: &Scanner<'a>, literal: Literal) -> Cow<'a, str> {
     let raw = scanner.text(literal.content);
     if !literal.escaped {
-        return raw.to_owned();
+        return Cow::Borrowed(raw);
     }
     let mut text = String::with_capacity(raw.len());
     let mut rest = raw;
@@ -141,7 +148,7 @@ fn unescape(scanner: &Scanner<'_>, literal: Literal) -> String {
         rest = &escape[length..];
     }
     text.push_str(rest);
-    text
+    Cow::Owned(text)
 }
 
 /// The character of `uXXXX` or `uXXXX\uXXXX`, and how long that was.

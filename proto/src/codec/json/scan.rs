@@ -19,18 +19,25 @@ pub(super) struct Literal {
     pub(super) escaped: bool,
 }
 
-/// Bytes that end the plain run of a string: the quote, the backslash and control characters.
-const STRING_STOPS: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        table[byte] = true;
-        byte += 1;
+/// How many bytes at the beginning of `bytes` stand for themselves in a string: all but the quote, the backslash and control
+/// characters. Looks at eight at once.
+fn plain_run(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH;
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        let stops = below(word, 0x20) | below(word ^ (ONES * u64::from(b'"')), 1) | below(word ^ (ONES * u64::from(b'\\')), 1);
+        if stops != 0 {
+            // A borrow can only mark bytes above a stop, so the lowest mark is one.
+            return at + (stops.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
     }
-    table[b'"' as usize] = true;
-    table[b'\\' as usize] = true;
-    table
-};
+    let rest = &bytes[at..];
+    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
+}
 
 impl<'a> Scanner<'a> {
     /// A scanner at the beginning of `bytes`, which must be UTF-8, that enters at most `depth` levels of lists and maps.
@@ -94,9 +101,7 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let mut escaped = false;
         loop {
-            while bytes.get(self.at).is_some_and(|byte| !STRING_STOPS[usize::from(*byte)]) {
-                self.at += 1;
-            }
+            self.at += plain_run(&bytes[self.at..]);
             match bytes.get(self.at) {
                 Some(b'"') => {
                     self.at += 1;
