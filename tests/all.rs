@@ -5,6 +5,7 @@ mod cli;
 mod compat;
 mod conformance;
 mod fault;
+mod fuzz;
 mod golden;
 mod http;
 mod tidy;

@@ -1,5 +1,7 @@
 //! Names, special values and compressions.
 
+mod properties;
+
 use super::*;
 use crate::Map;
 

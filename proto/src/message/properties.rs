@@ -17,6 +17,8 @@ impl Properties {
         match (name, value) {
             // The transport's own name of one delivery; the next sending has another.
             ("delivery_tag", _) => {}
+            // Written whenever nothing else is said: tasks survive a restart of the broker.
+            ("delivery_mode", Value::Int(2)) => {}
             ("correlation_id" | "reply_to" | "priority" | "delivery_info", Value::Null) => {}
             // Some senders use integers here; it is an opaque label for all of them.
             ("correlation_id", Value::Int(int)) => self.correlation_id = Some(int.to_string()),

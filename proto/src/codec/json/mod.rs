@@ -2,7 +2,7 @@
 //!
 //! More than the standard: bare `NaN`, `Infinity` and `-Infinity`, and integers of any size. Written compact and
 //! ASCII-escaped. Own code rather than a JSON crate because no crate offers all of this together with
-//! a [`Scanner`] that checks a value without building it, which is what keeps a task's arguments bytes.
+//! a scanner that checks a value without building it, which is what keeps a task's arguments bytes.
 
 mod parse;
 mod scan;
