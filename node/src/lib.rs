@@ -16,6 +16,7 @@ pub mod config;
 pub mod context;
 pub mod embedded;
 pub mod executors;
+pub mod expression;
 pub mod facts;
 pub mod fault;
 pub mod http;
