@@ -1,7 +1,7 @@
 //! From signatures to effects: what to send for a task, chain, group, chord, map, starmap or chunks, at any nesting.
 //!
-//! A signature is first brought into normal form ([`build`] into [`node`]) and then sent ([`emit`]); what will never be sent
-//! because of a failure is failed by [`abandon`]. Everything that follows a task rides in its own message, so that no executor
+//! A signature is first brought into normal form (`build` makes a `node`) and then sent (`emit`); what will never be sent
+//! because of a failure is failed by `abandon`. Everything that follows a task rides in its own message, so that no executor
 //! ever waits for another task, and every header member of a chord that is opened here counts for exactly one part: one that
 //! ends in a group becomes a chord of its own, whose body is Celery's `celery.accumulate`.
 //!
@@ -99,6 +99,8 @@ pub const MAX_TASKS: usize = 1_000_000;
 /// # Errors
 /// See [`CanvasError`]. Nothing has been sent then.
 pub fn launch(signature: &Signature, launch: Launch<'_>) -> Result<Launched, CanvasError> {
+    message::check_depth(&signature.kwargs)?;
+    message::check_depth(&signature.options.0)?;
     let Some(mut node) = Builder::new(launch.seed).build(signature, &Id::Own, "")? else {
         let id = TaskId::derive(launch.seed, "nothing").to_string();
         return Ok(Launched { effects: Vec::new(), result: ResultTuple { id, parent: None, children: Some(Vec::new()) } });

@@ -36,7 +36,8 @@ pub struct TaskSpec {
     pub retry_delay_secs: f64,
     /// The growing delay of automatic retries; `None` uses `retry_delay_secs`.
     pub backoff: Option<Backoff>,
-    /// Whether any failure is retried as if it were listed in `autoretry_for`.
+    /// Whether any failure is retried as if it were listed in `autoretry_for`. Executors read it: they answer with an automatic
+    /// [`umbel_proto::Retry`].
     pub retry_on_failure: bool,
     /// Starts per second on one node; `None` is without limit.
     pub rate_limit: Option<crate::rate_limit::Rate>,

@@ -1,3 +1,5 @@
+//! Which messages run, wait or are refused, and which reason comes first.
+
 use umbel_proto::{Signature, Timestamp};
 
 use super::*;

@@ -1,8 +1,8 @@
 //! A signature into a message: what each option of `apply_async` means on the wire (wire contract §1.1–1.3, §5.1).
 
 use umbel_proto::{
-    Body, DecodeError, Embed, Invocation, Map, Millis, Options, Raw, Signature, SubtaskType, TaskName, TimeLimit, Timestamp, Value,
-    codec::Serializer, repr,
+    Body, DecodeError, Embed, EncodeError, Invocation, Map, Millis, Options, Raw, Signature, SubtaskType, TaskName, TimeLimit, Timestamp,
+    Value, codec::Serializer, repr,
 };
 
 use super::{CanvasError, emit::Planner};
@@ -33,10 +33,32 @@ const RESERVED: [&str; 21] = [
     "redelivered",
 ];
 
+/// How deep lists and maps may nest in what follows a task. A reader refuses a message beyond its own limit
+/// ([`umbel_proto::Limits`]), and its workflow would hang; the margin is for what a message is wrapped in.
+const MAX_DEPTH: usize = 480;
+
+/// Refuses a workflow that is nested too deep to be read again.
+pub(super) fn check_depth(parts: &Map) -> Result<(), EncodeError> {
+    if parts.values().any(|value| is_deeper(value, MAX_DEPTH)) {
+        let reason = format!("its signatures are nested in each other more than {MAX_DEPTH} lists and maps deep");
+        return Err(EncodeError::new("the workflow", reason));
+    }
+    Ok(())
+}
+
+fn is_deeper(value: &Value, left: usize) -> bool {
+    match value {
+        Value::List(list) => left == 0 || list.iter().any(|value| is_deeper(value, left - 1)),
+        Value::Map(map) => left == 0 || map.values().any(|value| is_deeper(value, left - 1)),
+        _ => false,
+    }
+}
+
 /// The message for `task`, whose `task_id` is given, and where it goes.
 pub(super) fn publish(task: Signature, planner: &Planner<'_>) -> Result<Publish, CanvasError> {
     let id = task.options.task_id().ok_or_else(|| DecodeError::new("options.task_id", "missing"))?;
     let options = &task.options;
+    check_depth(&options.0)?;
     let mut invocation = Invocation::new(task.task.clone(), id.clone(), &task.args, &task.kwargs)?;
     if let Some(serializer) = options.get("serializer").and_then(Value::as_str).and_then(Serializer::by_name) {
         reserialize(&mut invocation, &task, serializer)?;

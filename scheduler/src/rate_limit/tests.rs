@@ -1,3 +1,5 @@
+//! Rates from texts, and the spacing of starts.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! How delays grow and when a supervisor gives up.
+
 use super::*;
 
 #[test]

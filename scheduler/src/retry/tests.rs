@@ -1,3 +1,5 @@
+//! Delays and bounds of retries, from a fixture.
+
 use super::*;
 use crate::fixture::{cases, word};
 

@@ -1,3 +1,5 @@
+//! What an order covers, and how many are kept.
+
 use umbel_proto::Signature;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Queues, exchanges and routing keys, from a fixture.
+
 use umbel_proto::{Options, Signature};
 
 use super::*;

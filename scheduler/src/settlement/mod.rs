@@ -95,6 +95,9 @@ pub enum Ending {
 
 /// A run ended with `outcome`.
 ///
+/// A failure is final: where the task's options retry failures ([`TaskSpec::retry_on_failure`]), its executor has said so with
+/// an automatic [`Outcome::Retry`], because only the executor can tell which failures another attempt may mend.
+///
 /// Effects come in Celery's order: successors, the result, chord parts, errbacks, and last what the broker is owed. That is the
 /// same whether the delivery has begun ([`Context::begun`]) or not: a begun delivery stays on the books until its ending
 /// releases it, so that a node that dies under it is noticed.
@@ -102,9 +105,6 @@ pub fn settle(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -
     let run = Run { invocation, context };
     match outcome {
         Outcome::Success { value, children } => run.succeed(value, children),
-        Outcome::Failure(error) if context.spec.retry_on_failure => {
-            run.again(umbel_proto::Retry { error: Some(error), automatic: true, ..Default::default() })
-        }
         Outcome::Failure(error) => run.fail(error),
         Outcome::Retry(ask) => run.again(ask),
         Outcome::Ignore => run.silent(Release::Ack, Ending::Ignored),

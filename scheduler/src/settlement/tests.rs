@@ -133,12 +133,19 @@ fn failed_messages_are_kept_where_the_task_asks_for_it() {
 #[test]
 fn automatic_retries_end_in_the_tasks_own_exception() {
     let mut case = Case::new();
-    case.spec.retry_on_failure = true;
-    let settlement = case.settle(Outcome::Failure(bad()));
+    let automatic = || Outcome::Retry(umbel_proto::Retry { error: Some(bad()), automatic: true, ..Default::default() });
+    let settlement = case.settle(automatic());
     assert_eq!(settlement.ending, Ending::Retried { error: Some(bad()), due: 180_000 });
     let record = stored(&settlement).unwrap();
     assert_eq!((&record.status, record.date_done.as_deref()), (&State::Retry, None));
     case.invocation.headers.retries = 3;
+    assert_eq!(case.settle(automatic()).ending, Ending::Failed { error: bad() });
+}
+
+#[test]
+fn a_failure_is_final_whatever_the_task_retries() {
+    let mut case = Case::new();
+    case.spec.retry_on_failure = true;
     assert_eq!(case.settle(Outcome::Failure(bad())).ending, Ending::Failed { error: bad() });
 }
 

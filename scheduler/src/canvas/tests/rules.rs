@@ -347,6 +347,20 @@ fn too_many_tasks_are_refused() {
 }
 
 #[test]
+fn a_workflow_too_deep_to_be_read_again_is_refused() {
+    let nested = |levels: usize| (0..levels).fold(t("a"), |inner, _| Signature::chord([inner], t("b")));
+    let refused = Model::default().submit(&nested(150)).unwrap_err();
+    assert!(refused.to_string().contains("nested"), "{refused}");
+    assert!(meaning(&nested(50)).starts_with("b([b(["));
+    // What is not refused can be read again.
+    let mut model = Model::default();
+    model.submit(&nested(90)).unwrap();
+    let envelope = model.queue[0].invocation.encode("tag", None).unwrap();
+    let read = umbel_proto::Invocation::decode(&envelope, umbel_proto::Limits::default()).unwrap();
+    assert_eq!(read.embed().chord, model.queue[0].invocation.embed().chord);
+}
+
+#[test]
 fn a_signature_that_cannot_be_read_is_an_error_that_names_the_field() {
     let mut broken = chain([t("a")]);
     broken.kwargs.insert("tasks".to_owned(), Value::List(vec![Value::Int(1)]));
