@@ -1,3 +1,7 @@
-//! What goes wrong on purpose: nodes that are killed.
+//! What goes wrong on purpose: nodes that are killed, parts of them that panic, stores that go away; and how nodes end.
 
+mod actors;
+mod actors_end;
+mod actors_outage;
 mod crash;
+mod rig;

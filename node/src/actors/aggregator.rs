@@ -1,13 +1,13 @@
 //! The aggregator: makes endings durable, and concludes chords.
 //!
-//! **What it owns.** Everything that is on its way into the ledger, with the claims it is owed for; one flush at a time, a
-//! task that ends with it; a sweep that looks for chords whose concluder has died. **Who sends to it.** Gate and pools; its
+//! **What it owns.** Everything that is on its way into the ledger, with the claims it is owed for; one flush at a time, which
+//! has its share of the claims with it; a sweep that looks for chords whose concluder has died. **Who sends to it.** Gate and pools; its
 //! own flush and sweep. **What it sends on.** Commits, to the ledger: at once when it is idle; what comes during a flush is
 //! collected for the next one. **What bounds it.** The credits of the claims; progress, which has none, is kept once for
 //! each running task, the newest; conclusions are as few as chords.
 //!
-//! **When it dies.** Everything upstream dies with it, and the claims go back. It is not known then whether the commits in
-//! flight have happened; the fences see to it that none happens twice. What was to be concluded is found by the next sweep.
+//! **When it dies.** Everything upstream dies with it, and the claims that waited here go back. The flush in flight is let
+//! finish, as its answer is about to come; what chords it completes the next sweep finds.
 //! **When the ledger is away** that is a state: the flush asks again for ever, and as no credits come back, fetching stops.
 
 mod flush;
@@ -19,11 +19,14 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::{Invocation, Millis, Outcome, QueueName};
-use umbel_scheduler::{Answer, Commit, Fence, ReadyChord, TaskSpec, admission::Refusal, chord};
+use umbel_scheduler::{Commit, Fence, ReadyChord, TaskSpec, admission::Refusal, chord};
 
-use self::queue::{Pending, Queue, Then};
+use self::{
+    flush::Flushed,
+    queue::{Pending, Queue, Then},
+};
 use super::{Admitted, Shared, cast, chance::Dice, guarded, reply, report::AggregatorReport};
-use crate::{claim::Claim, clock, executors::Progress, facts::Fact};
+use crate::{claim::Claim, clock, executors::Progress};
 
 /// The most commits in one flush.
 pub(crate) const FLUSH_MAX: usize = 512;
@@ -94,8 +97,8 @@ pub(crate) enum AggregatorMsg {
     Poisonous { claim: Claim, spec: Option<Arc<TaskSpec>>, detail: String },
     /// Begin a flush, after everything that was in the mailbox.
     Flush,
-    /// What became of the commits in flight, in order; `Err` for those that the ledger refuses to carry out at all.
-    Flushed(Vec<Result<Answer, String>>),
+    /// The flush has ended.
+    Flushed(Flushed),
     /// Chords that nobody has concluded.
     Swept(Vec<ReadyChord>),
     /// Nothing more comes: end when all is durable.
@@ -108,8 +111,8 @@ pub(crate) struct State {
     shared: Arc<Shared>,
     myself: ActorRef<AggregatorMsg>,
     queue: Queue,
-    in_flight: Vec<Then>,
-    flushing: Option<AbortOnDropHandle<()>>,
+    /// How many commits are in flight; 0 is no flush.
+    in_flight: usize,
     flush_asked: bool,
     concluding: HashSet<umbel_proto::GroupId>,
     dice: Dice,
@@ -129,8 +132,7 @@ impl Actor for Aggregator {
             shared,
             myself,
             queue: Queue::default(),
-            in_flight: Vec::new(),
-            flushing: None,
+            in_flight: 0,
             flush_asked: false,
             concluding: HashSet::new(),
             dice: Dice::new(),
@@ -169,17 +171,17 @@ impl Actor for Aggregator {
                 state.flush_asked = false;
                 state.flush();
             }
-            AggregatorMsg::Flushed(answers) => {
+            AggregatorMsg::Flushed(flushed) => {
                 state.shared.faults.hit("aggregator.flushed");
-                state.flushing = None;
-                state.flushed(answers);
+                state.in_flight = 0;
+                state.flushed(flushed);
                 state.flush();
             }
             AggregatorMsg::Swept(chords) => chords.into_iter().for_each(|chord| state.conclude(chord)),
             AggregatorMsg::Drain => state.draining = true,
             AggregatorMsg::Report(port) => reply(port, state.report()),
         }
-        if state.draining && state.flushing.is_none() && state.queue.is_empty() {
+        if state.draining && state.in_flight == 0 && state.queue.is_empty() {
             myself.stop(Some("drained".to_owned()));
         }
         Ok(())
@@ -194,85 +196,33 @@ impl State {
 
     /// A flush begins behind what is in the mailbox already: the first of many endings does not go alone.
     fn ask_flush(&mut self) {
-        if self.flushing.is_none() && !self.flush_asked {
+        if self.in_flight == 0 && !self.flush_asked {
             self.flush_asked = true;
             cast(&self.myself, AggregatorMsg::Flush);
         }
     }
 
     fn flush(&mut self) {
-        if self.flushing.is_some() || self.queue.is_empty() {
+        if self.in_flight > 0 || self.queue.is_empty() {
             return;
         }
-        let (commits, then) = self.queue.take(FLUSH_MAX);
+        let batch = self.queue.take(FLUSH_MAX);
+        self.in_flight = batch.len();
         self.report.flushes += 1;
-        self.report.commits += commits.len() as u64;
-        self.in_flight = then;
-        self.flushing = Some(flush::spawn(self.shared.clone(), self.myself.clone(), commits));
+        self.report.commits += batch.len() as u64;
+        flush::spawn(self.shared.clone(), self.myself.clone(), batch);
     }
 
-    fn flushed(&mut self, answers: Vec<Result<Answer, String>>) {
-        for (then, answer) in std::mem::take(&mut self.in_flight).into_iter().zip(answers) {
-            match answer {
-                Ok(Answer::Done { ready }) => {
-                    self.durable(then);
-                    ready.into_iter().for_each(|chord| self.conclude(chord));
-                }
-                Ok(Answer::Refused) => self.too_late(then),
-                Err(reason) => self.refused_by_ledger(then, &reason),
-            }
+    fn flushed(&mut self, flushed: Flushed) {
+        let Flushed { ready, concluded, refused } = flushed;
+        for (group, done) in concluded {
+            self.concluding.remove(&group);
+            self.report.concluded += u64::from(done);
         }
-    }
-
-    fn durable(&mut self, then: Then) {
-        match then {
-            Then::Settled(settled) => {
-                let claim = settled.claim;
-                for fact in settled.facts {
-                    self.shared.facts.tell(claim.invocation.as_ref().ok(), claim.debt.held(), fact);
-                }
-                claim.settled();
-            }
-            Then::Begun(reply) => reply(Began::Durable),
-            Then::Noted => {}
-            Then::Concluded(group) => {
-                self.concluding.remove(&group);
-                self.report.concluded += 1;
-            }
-        }
-    }
-
-    /// The fence did not hold: the message has gone to somebody else, or the chord has been concluded.
-    fn too_late(&mut self, then: Then) {
-        match then {
-            Then::Settled(settled) => {
-                let claim = settled.claim;
-                if !settled.facts.is_empty() {
-                    self.shared.facts.tell(claim.invocation.as_ref().ok(), claim.debt.held(), Fact::Zombie);
-                }
-                claim.settled();
-            }
-            Then::Begun(reply) => reply(Began::TooLate),
-            Then::Noted => {}
-            Then::Concluded(group) => {
-                self.concluding.remove(&group);
-            }
-        }
-    }
-
-    /// The ledger will not carry a commit out, now or later. That harms only its own task.
-    fn refused_by_ledger(&mut self, then: Then, reason: &str) {
-        match then {
-            Then::Settled(settled) => {
-                if let Some(pending) = self.without_ledger(*settled, reason) {
-                    self.push(pending);
-                }
-            }
-            Then::Begun(reply) => reply(Began::Refused),
-            Then::Noted => tracing::warn!(reason, "the ledger refuses the state of a running task"),
-            Then::Concluded(group) => {
-                self.concluding.remove(&group);
-                tracing::error!(%group, reason, "the ledger refuses the conclusion of a chord; it is tried again with the next sweep");
+        ready.into_iter().for_each(|chord| self.conclude(chord));
+        for (settled, reason) in refused {
+            if let Some(pending) = self.without_ledger(*settled, &reason) {
+                self.push(pending);
             }
         }
     }
@@ -297,6 +247,6 @@ impl State {
     }
 
     fn report(&self) -> AggregatorReport {
-        AggregatorReport { waiting: self.queue.len(), in_flight: self.in_flight.len(), ..self.report.clone() }
+        AggregatorReport { waiting: self.queue.len(), in_flight: self.in_flight, ..self.report.clone() }
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct State {
     pace: Arc<fetch::Pace>,
     fetching: Option<AbortOnDropHandle<()>>,
     _watching: AbortOnDropHandle<()>,
+    /// How many batches there had been at the last stall.
+    stalled_at: Option<u64>,
     report: ConsumerReport,
 }
 
@@ -69,7 +71,7 @@ impl Actor for Consumer {
         let fetching = fetch::spawn(shared.clone(), seat.clone(), pace.clone(), myself.clone(), false);
         let watching = stall::spawn(shared.clone(), pace.clone(), myself);
         let report = ConsumerReport::default();
-        Ok(State { shared, gate, seat, pace, fetching: Some(fetching), _watching: watching, report })
+        Ok(State { shared, gate, seat, pace, fetching: Some(fetching), _watching: watching, stalled_at: None, report })
     }
 
     async fn handle(&self, myself: ActorRef<ConsumerMsg>, message: ConsumerMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -84,10 +86,13 @@ impl Actor for Consumer {
             }
             ConsumerMsg::FetchDied(detail) => return Err(format!("the fetch loop panicked: {detail}").into()),
             ConsumerMsg::Stalled if !state.report.draining => {
-                tracing::warn!("messages wait and there is room, but the broker hands out none; subscribing again");
+                // Asking again comes first: a new subscription is for when that has not helped.
+                let anew = state.stalled_at == Some(state.report.batches);
+                state.stalled_at = Some(state.report.batches);
+                tracing::warn!(anew, "messages wait and there is room, but the broker hands out none; asking again");
                 state.report.stalls += 1;
                 state.fetching = None;
-                state.fetching = Some(fetch::spawn(state.shared.clone(), state.seat.clone(), state.pace.clone(), myself, true));
+                state.fetching = Some(fetch::spawn(state.shared.clone(), state.seat.clone(), state.pace.clone(), myself, anew));
             }
             ConsumerMsg::Stalled => {}
             ConsumerMsg::Drain => {

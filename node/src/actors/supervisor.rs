@@ -37,8 +37,9 @@ use super::{
 };
 use crate::{clock, node::NodeError};
 
-/// The most restarts within [`RESTART_WINDOW_MS`] before the node stops with an error.
-const RESTARTS_MAX: u32 = 20;
+/// The most restarts within [`RESTART_WINDOW_MS`] before the node stops with an error. With the meter's delays, a part that
+/// dies each time at once reaches it in about twenty seconds.
+const RESTARTS_MAX: u32 = 10;
 const RESTART_WINDOW_MS: Millis = 60_000;
 
 /// How long what has ended may take to become durable after the deadline, and the subscription to close.

@@ -42,12 +42,21 @@ struct Shared {
 struct Content {
     messages: VecDeque<Handed>,
     over: bool,
+    /// Nobody will take anything out any more.
+    left: bool,
 }
 
 impl Subscriber {
-    pub(crate) fn put(&self, handed: Vec<Handed>) {
-        self.lock().messages.extend(handed);
+    /// Puts messages in; what comes back is for somebody who has left.
+    pub(crate) fn put(&self, handed: Vec<Handed>) -> Vec<Handed> {
+        let mut content = self.lock();
+        if content.left {
+            return handed;
+        }
+        content.messages.extend(handed);
+        drop(content);
         self.0.arrived.notify_one();
+        Vec::new()
     }
 
     /// Takes up to `max` out; `None` when the subscription is over.
@@ -58,6 +67,18 @@ impl Subscriber {
         }
         let count = max.min(content.messages.len());
         Some(content.messages.drain(..count).collect())
+    }
+
+    /// Says that nobody will take anything out any more, and takes out what lies here.
+    pub(crate) fn leave(&self) -> Vec<Handed> {
+        let mut content = self.lock();
+        content.left = true;
+        content.messages.drain(..).collect()
+    }
+
+    /// Whether somebody is there to take things out.
+    pub(crate) fn is_there(&self) -> bool {
+        !self.lock().left
     }
 
     /// Waits until something has been put in since the last time, or the subscription is over.

@@ -14,7 +14,7 @@ use super::{
 impl Tx<'_> {
     /// Gives everybody who waits what there is for him.
     pub(crate) fn serve(&mut self) -> Result<(), StoreError> {
-        let waiting: Vec<HolderId> = self.state.subs.iter().filter(|(_, sub)| sub.demand > 0).map(|(id, _)| *id).collect();
+        let waiting: Vec<HolderId> = self.state.subs.iter().filter(|(_, sub)| sub.waits()).map(|(id, _)| *id).collect();
         for holder in waiting {
             let Some(sub) = self.state.subs.get(&holder) else { continue };
             let (shares, cursor) = shares(sub, |id| {

@@ -93,6 +93,11 @@ impl Sub {
     pub(crate) fn is_alive(&self) -> bool {
         self.silent < self.lease
     }
+
+    /// Whether it asks for messages, and is there to take them.
+    pub(crate) fn waits(&self) -> bool {
+        self.demand > 0 && self.end.is_there()
+    }
 }
 
 impl State {
@@ -191,7 +196,7 @@ impl State {
 
     /// Whether somebody waits for a message that is there.
     pub(crate) fn can_serve(&self) -> bool {
-        self.subs.values().any(|sub| sub.demand > 0 && sub.queues.iter().any(|id| self.is_available(*id)))
+        self.subs.values().any(|sub| sub.waits() && sub.queues.iter().any(|id| self.is_available(*id)))
     }
 
     pub(crate) fn is_available(&self, id: QueueId) -> bool {

@@ -25,6 +25,7 @@ use super::{
     file,
     inbox::{Batch, Change, Request},
     state::{Looks, State},
+    tables::Seq,
     tx::{Outbox, Tx},
 };
 
@@ -42,13 +43,15 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) state: State,
     looks: Looks,
+    /// Handed out to subscriptions that were dropped meanwhile: to be given back.
+    unclaimed: Vec<(Seq, u32)>,
     swept: Instant,
     tried: Instant,
 }
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, state: State) -> Self {
-        Self { shared, state, looks: Looks::new(), swept: Instant::now(), tried: Instant::now() }
+        Self { shared, state, looks: Looks::new(), unclaimed: Vec::new(), swept: Instant::now(), tried: Instant::now() }
     }
 
     /// Runs until the inbox is closed and empty.
@@ -67,6 +70,9 @@ impl Writer {
 
     /// How long nothing happens by itself.
     fn sleep(&self) -> Duration {
+        if !self.unclaimed.is_empty() {
+            return Duration::ZERO;
+        }
         let now = self.shared.now();
         let due = self.state.next_due().map(|due| Duration::from_millis(u64::try_from(due - now).unwrap_or(0)));
         let expiry = self.sweep_at(now).map(|wait| wait.max(SWEEP.saturating_sub(self.swept.elapsed())));
@@ -98,7 +104,7 @@ impl Writer {
             look(&mut self.state);
         }
         let now = self.shared.now();
-        let pending = !changes.is_empty() || self.state.can_serve() || self.state.is_due(now);
+        let pending = !changes.is_empty() || !self.unclaimed.is_empty() || self.state.can_serve() || self.state.is_due(now);
         if pending || !self.state.lapsed().is_empty() || self.must_sweep(now) {
             self.transact(&db, changes, now);
         }
@@ -108,7 +114,8 @@ impl Writer {
         let must_sweep = self.must_sweep(now);
         let mut outcomes = Vec::with_capacity(changes.len());
         let (state, options) = (&mut self.state, &self.shared.options);
-        let run = AssertUnwindSafe(|| commit(db, state, options, now, must_sweep, &mut changes, &mut outcomes));
+        let chores = Chores { now, must_sweep, unclaimed: &self.unclaimed };
+        let run = AssertUnwindSafe(|| commit(db, state, options, &chores, &mut changes, &mut outcomes));
         let done = catch_unwind(run).unwrap_or_else(|_| {
             // The change after the last outcome is the one that panicked; the others have a right to another try.
             outcomes.push(Err(StoreError::Refused("carrying it out panicked; the log says where".to_owned())));
@@ -119,6 +126,7 @@ impl Writer {
         }
         match done {
             Ok(outbox) => {
+                self.unclaimed.clear();
                 for (change, outcome) in changes.into_iter().zip(outcomes) {
                     change.answer(outcome);
                 }
@@ -139,7 +147,8 @@ impl Writer {
     fn deliver(&mut self, outbox: Outbox) {
         for (holder, handed) in outbox.handed {
             if let Some(sub) = self.state.subs.get(&holder) {
-                sub.end.put(handed);
+                let left_behind = sub.end.put(handed);
+                self.unclaimed.extend(left_behind.iter().map(|handed| (handed.seq, handed.attempt)));
             }
         }
         for holder in outbox.ended {
@@ -184,19 +193,25 @@ impl Writer {
     }
 }
 
+/// What a transaction does besides what was asked for.
+struct Chores<'a> {
+    now: i64,
+    must_sweep: bool,
+    unclaimed: &'a [(Seq, u32)],
+}
+
 /// One transaction. An error says whether the disk is to blame.
 fn commit(
     db: &Database,
     state: &mut State,
     options: &StoreOptions,
-    now: i64,
-    must_sweep: bool,
+    chores: &Chores<'_>,
     changes: &mut [Box<dyn Change>],
     outcomes: &mut Vec<Result<(), StoreError>>,
 ) -> Result<Outbox, (StoreError, bool)> {
     let disk = |error: StoreError| (error, true);
     let mut txn = db.begin_write().map_err(|error| disk(error.into()))?;
-    let mut tx = Tx::open(&txn, state, options, now).map_err(disk)?;
+    let mut tx = Tx::open(&txn, state, options, chores.now).map_err(disk)?;
     for change in changes {
         let outcome = change.apply(&mut tx);
         if let Err(error @ StoreError::Unavailable(_)) = outcome {
@@ -204,9 +219,12 @@ fn commit(
         }
         outcomes.push(outcome);
     }
+    for (seq, attempt) in chores.unclaimed {
+        tx.give_back(*seq, *attempt).map_err(disk)?;
+    }
     tx.move_due().map_err(disk)?;
     tx.end_leases().map_err(disk)?;
-    if must_sweep {
+    if chores.must_sweep {
         tx.sweep().map_err(disk)?;
     }
     tx.serve().map_err(disk)?;

@@ -98,11 +98,11 @@ impl Queue {
     }
 
     /// The first `max`.
-    pub(super) fn take(&mut self, max: usize) -> (Vec<Commit>, Vec<Then>) {
+    pub(super) fn take(&mut self, max: usize) -> Vec<Pending> {
         let count = max.min(self.pending.len());
         self.taken += count as u64;
         self.notes.retain(|_, number| *number >= self.taken);
-        self.pending.drain(..count).map(|pending| (pending.commit, pending.then)).unzip()
+        self.pending.drain(..count).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The fetch loop: waits for room, asks for at most that much, makes claims of what comes.
 
 use std::{
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, resume_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -68,8 +68,6 @@ pub(crate) fn spawn(
         }
         let run = AssertUnwindSafe(run(&shared, &mut subscription, &pace, &consumer)).catch_unwind().await;
         if let Err(panic) = run {
-            // What panicked may have been the subscription.
-            *subscription = None;
             cast(&consumer, ConsumerMsg::FetchDied(panic_text(&*panic)));
         }
     }))
@@ -106,9 +104,16 @@ async fn fetch(shared: &Shared, seat: &mut Option<Box<dyn Subscription>>, pace: 
     let room = room(&shared.credits.semaphore, shared.credits.batch).await;
     shared.faults.hit("consumer.fetch");
     pace.begins();
-    let fetched = subscription.fetch(room).await;
+    let fetched = AssertUnwindSafe(subscription.fetch(room)).catch_unwind().await;
     pace.ends();
-    Ok((fetched?, subscription.returns()))
+    match fetched {
+        Ok(fetched) => Ok((fetched?, subscription.returns())),
+        Err(panic) => {
+            // Nobody knows what state it is in.
+            *seat = None;
+            resume_unwind(panic)
+        }
+    }
 }
 
 /// Subscribes as this node.

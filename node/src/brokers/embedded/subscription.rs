@@ -6,8 +6,8 @@
 //!
 //! **What bounds it.** The writer puts in what `fetch` asked for, and nothing before the next one.
 //!
-//! **When it dies**, that is, is dropped without a goodbye, its lease is not renewed any more; when no subscription of its node
-//! is left, what the node holds goes back when the lease ends. Dropped deliveries still find their way back until the last of
+//! **When it dies**, that is, is dropped without a goodbye, what it had not handed on goes back at once, and its lease is not
+//! renewed any more; when no subscription of its node is left, what the node holds goes back when the lease ends. Dropped deliveries still find their way back until the last of
 //! them is settled.
 
 use std::{sync::Arc, time::Duration};
@@ -119,16 +119,16 @@ impl Subscription for EmbeddedSubscription {
 impl Drop for EmbeddedSubscription {
     fn drop(&mut self) {
         self.renewing.abort();
+        self.mailbox.0.leave().iter().for_each(|handed| self.returns.give_back(held(handed)));
     }
 }
 
+fn held(handed: &Handed) -> Held {
+    Held { queue: handed.queue.clone(), tag: tag(handed.seq), attempt: handed.attempt }
+}
+
 fn delivery(handed: Handed) -> Delivery {
-    Delivery {
-        envelope: decode_envelope(message(&handed.row)),
-        held: Held { queue: handed.queue, tag: tag(handed.seq), attempt: handed.attempt },
-        crashes: handed.crashes,
-        lost: handed.lost,
-    }
+    Delivery { envelope: decode_envelope(message(&handed.row)), held: held(&handed), crashes: handed.crashes, lost: handed.lost }
 }
 
 fn tag(seq: u64) -> DeliveryTag {

@@ -1,0 +1,242 @@
+//! A store that goes away: an outage is a state, not an incident.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use umbel::{
+    Signature,
+    actors::report::Link,
+    brokers::{
+        Backbone, Broker, BrokerError, DeadLetter, Delivery, Held as HeldDelivery, Peeked, QueueStatus, Returns, Subscribe, Subscription,
+    },
+    ledgers::{Ledger, LedgerError},
+};
+use umbel_proto::QueueName;
+use umbel_scheduler::{
+    Answer, Commit, Effect, Publish, ReadyChord, Release,
+    revocation::{Revocation, Revoked},
+};
+use umbel_tests::wait::{BOUND, until_async};
+
+use super::rig::{Rig, double, store, sum};
+
+/// A switch: on is out of order.
+#[derive(Debug, Clone, Default)]
+struct Outage {
+    on: Arc<AtomicBool>,
+    refused: Arc<AtomicU64>,
+}
+
+impl Outage {
+    fn set(&self, on: bool) {
+        self.on.store(on, Ordering::SeqCst);
+    }
+
+    fn strikes(&self) -> bool {
+        let on = self.on.load(Ordering::SeqCst);
+        self.refused.fetch_add(u64::from(on), Ordering::SeqCst);
+        on
+    }
+}
+
+#[derive(Debug)]
+struct FlakyLedger {
+    inner: Arc<dyn Ledger>,
+    outage: Outage,
+    /// Refuses for good every commit that stores this value.
+    forbidden: Option<i64>,
+}
+
+impl FlakyLedger {
+    fn away() -> LedgerError {
+        LedgerError::Unavailable { kind: "flaky", reason: "the test has switched it off".to_owned() }
+    }
+}
+
+#[async_trait]
+impl Ledger for FlakyLedger {
+    fn kind(&self) -> &'static str {
+        "flaky"
+    }
+
+    async fn commit(&self, batch: Vec<Commit>) -> Result<Vec<Answer>, LedgerError> {
+        if self.outage.strikes() {
+            return Err(Self::away());
+        }
+        let stores = |effect: &Effect| matches!(effect, Effect::Store(record) if record.result.as_i64() == self.forbidden);
+        if self.forbidden.is_some() && batch.iter().any(|commit| commit.effects.iter().any(stores)) {
+            return Err(LedgerError::Refused { kind: "flaky", reason: "such a value is not stored here".to_owned() });
+        }
+        let answers = self.inner.commit(batch).await;
+        // What was switched off meanwhile has done its work and cannot say so.
+        if self.outage.strikes() { Err(Self::away()) } else { answers }
+    }
+
+    async fn unconcluded(&self, limit: usize) -> Result<Vec<ReadyChord>, LedgerError> {
+        if self.outage.strikes() { Err(Self::away()) } else { self.inner.unconcluded(limit).await }
+    }
+}
+
+#[derive(Debug)]
+struct FlakyBroker {
+    inner: Arc<dyn Broker>,
+    outage: Outage,
+}
+
+#[derive(Debug)]
+struct FlakySubscription {
+    inner: Box<dyn Subscription>,
+    outage: Outage,
+}
+
+fn away() -> BrokerError {
+    BrokerError::Unavailable { kind: "flaky", reason: "the test has switched it off".to_owned() }
+}
+
+#[async_trait]
+impl Subscription for FlakySubscription {
+    async fn fetch(&mut self, max: u32) -> Result<Vec<Delivery>, BrokerError> {
+        if self.outage.strikes() {
+            return Err(away());
+        }
+        self.inner.fetch(max).await
+    }
+    fn returns(&self) -> Returns {
+        self.inner.returns()
+    }
+    async fn close(self: Box<Self>) -> Result<(), BrokerError> {
+        self.inner.close().await
+    }
+}
+
+#[async_trait]
+impl Broker for FlakyBroker {
+    fn kind(&self) -> &'static str {
+        "flaky"
+    }
+    async fn publish(&self, batch: Vec<Publish>) -> Vec<Result<(), BrokerError>> {
+        self.inner.publish(batch).await
+    }
+    async fn subscribe(&self, request: Subscribe) -> Result<Box<dyn Subscription>, BrokerError> {
+        let inner = self.inner.subscribe(request).await?;
+        Ok(Box::new(FlakySubscription { inner, outage: self.outage.clone() }))
+    }
+    async fn release(&self, batch: Vec<(HeldDelivery, Release)>) -> Vec<Result<bool, BrokerError>> {
+        self.inner.release(batch).await
+    }
+    async fn queues(&self) -> Result<Vec<QueueStatus>, BrokerError> {
+        self.inner.queues().await
+    }
+    async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError> {
+        self.inner.purge(queue).await
+    }
+    async fn peek(&self, queue: &QueueName, limit: usize) -> Result<Vec<Peeked>, BrokerError> {
+        self.inner.peek(queue, limit).await
+    }
+    async fn pause(&self, queue: &QueueName, paused: bool) -> Result<(), BrokerError> {
+        self.inner.pause(queue, paused).await
+    }
+    async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
+        self.inner.dead(limit).await
+    }
+    async fn dead_retry(&self, id: &str) -> Result<bool, BrokerError> {
+        self.inner.dead_retry(id).await
+    }
+    async fn dead_drop(&self, id: &str) -> Result<bool, BrokerError> {
+        self.inner.dead_drop(id).await
+    }
+    async fn revoke(&self, orders: &[Revocation]) -> Result<(), BrokerError> {
+        self.inner.revoke(orders).await
+    }
+    fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {
+        self.inner.revoked()
+    }
+}
+
+fn work() -> Vec<Signature> {
+    let chords = (0..20).map(|n| Signature::chord((0..5).map(|m| double::s(n + m)), sum::partial()));
+    chords.chain([Signature::group((0..300).map(double::s))]).collect()
+}
+
+/// Goal: while the ledger is away nothing is lost and the report says so; when it is back everything ends, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_ledger_loses_nothing() {
+    let backbone = store();
+    let outage = Outage::default();
+    let ledger = Arc::new(FlakyLedger { inner: backbone.ledger.clone(), outage: outage.clone(), forbidden: None });
+    let (broker, backend) = (backbone.broker.clone(), backbone.backend.clone());
+    // The client's own way to the store stays open.
+    let client = Rig::start_on(backbone.clone(), |builder| builder.name("umbel@client").queues(["nobody"])).await;
+    let rig = Rig::start_on(backbone, |builder| builder.backbone(broker, backend, ledger)).await;
+    let mut results = Vec::new();
+    for (number, signature) in work().into_iter().enumerate() {
+        if number == 10 {
+            outage.set(true);
+        }
+        results.push(client.client.submit(signature).await.unwrap());
+    }
+    until_async("the outage is reported and has stopped the node", || async {
+        let report = rig.node.report().await?;
+        let stopped = report.credits.in_use == report.credits.total;
+        (stopped && matches!(report.ledger, Link::Reconnecting { .. })).then_some(())
+    })
+    .await;
+    let before = outage.refused.load(Ordering::SeqCst);
+    until_async("it asks again", || async { (outage.refused.load(Ordering::SeqCst) > before + 2).then_some(()) }).await;
+    outage.set(false);
+    for result in &results {
+        result.wait(BOUND).await.unwrap().iter().for_each(|record| assert!(record.error().is_none(), "{record:?}"));
+    }
+    rig.idle().await;
+    assert!(rig.endings().values().all(|times| *times == 1));
+    let report = rig.node.report().await.unwrap();
+    assert!(matches!(report.ledger, Link::Live { .. }));
+    assert!(report.restarts.values().all(|restarts| *restarts == 0), "an outage is no crash: {:?}", report.restarts);
+}
+
+/// Goal: a broker that is away is asked again for ever, and the report says since when.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_broker_is_a_state() {
+    let backbone = store();
+    let outage = Outage::default();
+    let broker = Arc::new(FlakyBroker { inner: backbone.broker.clone(), outage: outage.clone() });
+    let Backbone { backend, ledger, .. } = backbone.clone();
+    let rig = Rig::start_on(backbone, |builder| builder.backbone(broker, backend, ledger)).await;
+    outage.set(true);
+    let result = rig.client.submit(Signature::group((0..300).map(double::s))).await.unwrap();
+    let link = until_async("the outage is reported", || async {
+        let link = rig.node.report().await?.broker;
+        matches!(link, Link::Reconnecting { .. }).then_some(link)
+    })
+    .await;
+    assert!(matches!(link, Link::Reconnecting { reason, .. } if reason.contains("switched it off")));
+    outage.set(false);
+    assert_eq!(result.get::<Vec<i64>>(BOUND).await.unwrap().len(), 300);
+    rig.idle().await;
+    assert!(matches!(rig.node.report().await.unwrap().broker, Link::Live { .. }));
+}
+
+/// Goal: an ending that the ledger refuses for good is recorded as a failure, and does not harm those it shares a batch with.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ending_the_ledger_refuses_harms_only_itself() {
+    let backbone = store();
+    let ledger = FlakyLedger { inner: backbone.ledger.clone(), outage: Outage::default(), forbidden: Some(84) };
+    let Backbone { broker, backend, .. } = backbone.clone();
+    let rig = Rig::start_on(backbone, |builder| builder.backbone(broker, backend, Arc::new(ledger))).await;
+    let result = rig.client.submit(Signature::group((0..100).map(double::s))).await.unwrap();
+    let records = result.wait(BOUND).await.unwrap();
+    for (n, record) in (0..).zip(&records) {
+        match record.error() {
+            Some(error) => {
+                assert_eq!((n, error.exc_type.as_str()), (42, "EndingRefused"));
+            }
+            None => assert_eq!(record.result.as_i64(), Some(2 * n)),
+        }
+    }
+    assert!(records[42].error().is_some());
+    rig.idle().await;
+}
