@@ -1,3 +1,5 @@
+//! The shapes of log lines, and what nobody can do to them.
+
 use std::{
     io,
     sync::{Arc, Mutex},

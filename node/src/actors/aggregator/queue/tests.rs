@@ -1,3 +1,5 @@
+//! What waits for a flush: order, and progress of which only the newest is kept.
+
 use umbel_scheduler::Release;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! How runs come to their outcomes and limits.
+
 use super::*;
 
 /// Goal: a run that was told to end has the outcome of that, whatever its executor made of it, unless it had succeeded.
