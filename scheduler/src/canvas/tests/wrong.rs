@@ -72,6 +72,19 @@ fn w01_a_failing_step_in_front_of_composites_fails_them_all() {
     }
 }
 
+/// Header members as a client has placed them in a chord that will now never be opened: nobody counts them.
+#[test]
+fn w01_members_of_a_chord_that_is_never_opened_are_no_parts() {
+    let body = t("z").set("task_id", "z").set("group_id", "header");
+    let member = t("b").set("task_id", "b").set("group_id", "header").set("group_index", 0i64).set("chord", body.to_value());
+    let chord = Signature::chord([member], body).set("task_id", "header");
+    let (model, _) = run(&failing("f").set("chain", vec![chord.to_value()]));
+    assert!(model.chords.is_empty());
+    for id in ["b", "z"] {
+        assert_eq!(model.record(id).unwrap().status, State::Failure, "{id}");
+    }
+}
+
 #[test]
 fn w02_an_inner_header_failure_reaches_the_outer_chord() {
     let inner = Signature::chord([failing("f"), t("a")], t("b"));
@@ -116,6 +129,10 @@ fn w05_members_of_a_body_group_fail_with_the_chord_error_and_errbacks_are_called
         assert_eq!((state, is_chord_error(&text)), (State::Failure, true), "{text}");
     }
     assert_eq!((calls(&model, "own"), calls(&model, "e")), (1, 1));
+
+    let nested = Signature::chord([failing("f")], group([t("b").link_error(t("own"))]));
+    let (model, _) = run(&Signature::chord([nested], t("c")));
+    assert_eq!(calls(&model, "own"), 1, "within a header as well");
 }
 
 #[test]
@@ -158,7 +175,7 @@ fn w08_in_a_clients_message_too() {
 fn w09_a_member_that_ends_in_an_empty_group_gives_an_empty_list() {
     let (model, launched) = run(&Signature::chord([chain([t("a"), group([])]), t("d")], t("e")));
     assert_eq!(show(&model.value(&launched.result).unwrap()), "e([[],d()])");
-    assert_eq!(calls(&model, "a"), 1);
+    assert_eq!((calls(&model, "a"), model.endings.len()), (1, 3), "only the user's tasks run");
 }
 
 #[test]
@@ -244,6 +261,19 @@ fn p16_replaced_by_a_chain_that_ends_in_a_group() {
     assert_eq!(show(&model.value(&launched.result).unwrap()), "e([[b(a()),c(a())],d()])");
 }
 
+/// Whoever ran the replaced task takes from its queue, and can run the collector.
+#[test]
+fn p16_the_collector_goes_to_the_replaced_tasks_queue() {
+    let mut model = Model::default();
+    model.submit(&replaced("r", &group([t("a")])).set("queue", "media")).unwrap();
+    let mut queues = Vec::new();
+    while model.step(&mut behave, &mut |_| 0) {
+        let collectors = model.queue.iter().filter(|message| message.invocation.headers.task.as_str() == super::super::node::ACCUMULATE);
+        queues.extend(collectors.map(|message| message.queue.to_string()));
+    }
+    assert_eq!(queues, ["media"]);
+}
+
 /// What the client library has built is sent as it says, odd as it is.
 #[test]
 fn c18_members_a_client_has_reversed_stay_reversed() {
@@ -264,6 +294,21 @@ fn c22_steps_behind_a_group_in_a_message_run_once_per_member() {
 fn c23_a_link_on_a_chain_that_ends_in_a_group_is_called_by_each_member() {
     let (model, _) = run(&chain([t("a"), group([t("b"), t("c")])]).link(t("d")));
     assert_eq!(calls(&model, "d"), 2);
+}
+
+/// In a chord that is opened here, places that a client has written down for its own count do not hold: a nested list is one part.
+#[test]
+fn a_chord_opened_here_counts_by_its_own_places() {
+    let body = t("z").set("task_id", "z");
+    let placed = |name: &str, index: i64| {
+        t(name).set("task_id", name).set("group_id", "header").set("group_index", index).set("chord", body.to_value())
+    };
+    let nested = group([placed("b", 0), placed("c", 1)]).set("task_id", "inner").set("group_id", "header").set("chord", body.to_value());
+    let member = t("a").set("task_id", "a").set("chain", vec![nested.to_value()]);
+    let chord = Signature::chord([member, placed("d", 1)], body.clone()).set("task_id", "header");
+    let (model, _) = run(&t("first").set("chain", vec![chord.to_value()]));
+    assert_eq!(show(&model.record("z").unwrap().result), "z([[b(a(first())),c(a(first()))],d(first())])");
+    assert!(model.chords.values().all(|chord| chord.concluded));
 }
 
 /// Members of a nested group that a client has placed in the outer chord themselves are parts of it themselves: the client has
