@@ -7,7 +7,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use umbel_proto::{GroupId, Signature};
+use umbel_proto::{GroupId, ResultTuple, Signature};
 
 use super::{counts::Counts, progress::Progress, tasks};
 use crate::{
@@ -112,15 +112,40 @@ async fn follow(node: &Node, workflow: Signature, tasks: usize, screen: &Screen)
     }
 }
 
-/// Moves the bar with the chord.
+/// Moves the bar with the chords.
 async fn draw(backend: &dyn Backend, result: &AsyncResult, bar: &Progress) -> std::convert::Infallible {
     let mut interval = tokio::time::interval(DRAW_INTERVAL);
+    let mut open = Vec::new();
+    chords(result.tuple(), &mut open);
+    let mut concluded = 0;
     loop {
         interval.tick().await;
-        // Without a header there is nothing to draw, and news that cannot be read now come with the next look.
-        let Some(header) = result.parent() else { continue };
-        if let Ok(Some(progress)) = backend.chord(&GroupId::from(header.id())).await {
-            bar.set(u64::from(progress.done));
+        let mut done = concluded;
+        let mut still_open = Vec::with_capacity(open.len());
+        for (group, size) in open {
+            match backend.chord(&group).await {
+                // All were opened with the submission: one that is not there has been concluded.
+                Ok(None) => {
+                    concluded += size;
+                    done += size;
+                    continue;
+                }
+                Ok(Some(progress)) => done += u64::from(progress.done),
+                // News that cannot be read now come with the next look.
+                Err(_) => {}
+            }
+            still_open.push((group, size));
         }
+        open = still_open;
+        bar.set(done);
+    }
+}
+
+/// The chords of a workflow, and how many members each has.
+fn chords(tuple: &ResultTuple, found: &mut Vec<(GroupId, u64)>) {
+    let parts = tuple.parent.as_deref().into_iter().chain(tuple.children.iter().flatten());
+    parts.for_each(|part| chords(part, found));
+    if let Some(members) = &tuple.children {
+        found.push((GroupId::from(&tuple.id), members.len() as u64));
     }
 }

@@ -8,8 +8,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// Up to this many files, each is a task of its own; beyond it a task gets several, so that a workflow has never more tasks.
+/// Up to this many files, each is a task of its own; beyond it a task gets several.
 pub(super) const TASKS_MAX: usize = 2_000;
+
+/// About how many tasks there are when a task gets several files. The fewer, the fewer words are handed on twice; the more,
+/// the more evenly the cores are busy to the end.
+const BATCHES: u64 = 500;
 
 /// What opening a file costs, in bytes of counting: it keeps a batch of many small files from growing without bound.
 const FILE_COST_BYTES: u64 = 16 << 10;
@@ -123,7 +127,7 @@ pub(super) fn share(files: &[Found]) -> Vec<Vec<WirePath>> {
     }
     let cost = |file: &Found| file.bytes + FILE_COST_BYTES;
     let total: u64 = files.iter().map(cost).sum();
-    let enough = total.div_ceil(TASKS_MAX as u64 / 2);
+    let enough = total.div_ceil(BATCHES);
     let mut batches = vec![Vec::new()];
     let mut filled = 0;
     for file in files {

@@ -28,13 +28,15 @@ const THREADS_MAX: Duration = Duration::from_millis(200);
 const AFTER_HELP: &str = r#"What is counted:
   A word is a maximal run of Unicode letters, numbers and underscores, in lower case. In Python:
     [word.lower() for word in re.findall(r"\w+", text)]
+  (as far as that Python knows the characters: this is Unicode 16 or newer).
   Bytes that are not UTF-8 separate words. Left out are binary files (a NUL byte among the first 8 KiB), folders whose
   name begins with a dot, folders with a CACHEDIR.TAG (cargo's target is one), and symbolic links. A file that cannot be
   read is named on standard error.
 
 How it is counted:
-  By one chord: a task for each file (for more than 2,000 files, a task for several), and one that adds the counts up.
-  The node, its queues and its results live in a store on disk, as those of a real node do."#;
+  By one chord: a task for each file (for more than 2,000 files, a task for several), and one that adds the counts up
+  (for more than 64 counts, by chords within the chord). The node's queues and results are in a store on disk, as those
+  of any node are."#;
 
 /// Count the words of a folder with a workflow on this machine
 #[derive(Debug, clap::Args)]
