@@ -4,7 +4,9 @@
 //! answer with nothing, and on a tiny tree that breaks it, so that a rule that has stopped looking is found out.
 
 mod code;
+mod docs;
 mod layers;
+mod modules;
 mod shape;
 mod tree;
 
