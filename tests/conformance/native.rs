@@ -10,13 +10,14 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 use umbel::{
-    Context, Value,
+    Context, Task, Value,
     executors::{
         Executor, Job, Order,
         native::{NativeExecutor, TaskFailure, TaskResult},
     },
     proto::{Invocation, Map, Outcome, QueueName, Signature, TaskId, TimeLimit},
 };
+use umbel_scheduler::{Acknowledge, Backoff, TaskSpec, rate_limit::Rate};
 use umbel_tests::{conformance::executor::FOREVER, wait};
 
 #[umbel::task(name = "conformance.add")]
@@ -153,6 +154,41 @@ async fn blocks_its_thread(ctx: Context) {
 /// A runtime waits for its threads, so that the test could not end.
 static UNBLOCKED: AtomicBool = AtomicBool::new(false);
 
+#[umbel::task(
+    name = "proj.report",
+    queue = "slow",
+    max_retries = "none",
+    retry_delay = 1.5,
+    retry_on_failure,
+    backoff = 2,
+    backoff_max = 30,
+    jitter = false,
+    rate_limit = "30/m",
+    soft_time_limit = 10,
+    time_limit = 12.5,
+    acks = "early",
+    ignore_result,
+    track_started,
+    dead_letter_on_failure
+)]
+async fn every_option() {}
+
+#[umbel::task(rate_limit = "10")]
+async fn per_second() {}
+
+#[umbel::task(rate_limit = "0.5/h")]
+async fn per_hour() {}
+
+#[umbel::task(rate_limit = "2/s")]
+async fn twice_a_second() {}
+
+/// What the task sees of its limits: seconds of each, and whether time is left.
+#[umbel::task]
+async fn limits(ctx: &Context) -> (Option<f64>, Option<f64>, bool) {
+    let limits = ctx.limits();
+    (limits.soft_secs, limits.hard_secs, ctx.remaining().is_some_and(|left| left > Duration::ZERO))
+}
+
 async fn outcome_of(executor: &NativeExecutor, signature: Signature, order: Order) -> Outcome {
     let invocation = Invocation::new(signature.task.clone(), TaskId::from("t"), &signature.args, &signature.kwargs).unwrap();
     let mut slot = executor.open().await.unwrap();
@@ -214,6 +250,42 @@ async fn automatic_retry_asks_for_another_attempt_but_not_for_wrong_arguments() 
         other => panic!("expected a retry, got {other:?}"),
     }
     assert_eq!(error_of(&executor, eager::partial().arg(1_i64)).await.0, "TypeError");
+}
+
+#[test]
+fn every_option_reaches_the_spec() {
+    let mut wanted = TaskSpec::new("proj.report");
+    wanted.queue = Some("slow".into());
+    wanted.max_retries = None;
+    wanted.retry_delay_secs = 1.5;
+    wanted.retry_on_failure = true;
+    wanted.backoff = Some(Backoff { factor_secs: 2.0, max_secs: 30.0, jitter: false });
+    wanted.rate_limit = Rate::parse("30/m").unwrap();
+    wanted.time_limit = TimeLimit { soft_secs: Some(10.0), hard_secs: Some(12.5) };
+    wanted.acknowledge = Acknowledge::Early;
+    wanted.ignore_result = true;
+    wanted.track_started = true;
+    wanted.dead_letter_on_failure = true;
+    assert_eq!(every_option().spec(), wanted);
+    assert_eq!(add().spec(), TaskSpec::new("conformance.add"));
+    let rates = [per_second().spec(), per_hour().spec(), twice_a_second().spec()];
+    assert_eq!(rates.map(|spec| spec.rate_limit.unwrap().per_second()), [10.0, 0.5 / 3600.0, 2.0]);
+}
+
+#[tokio::test]
+async fn a_task_sees_its_limits_and_how_much_is_left() {
+    let executor = NativeExecutor::builder().task(limits).build();
+    let invocation = Invocation::new(limits::name(), TaskId::from("t"), &[], &Map::new()).unwrap();
+    let (job, _orders) = job(&executor, invocation, Order::Run);
+    let limits = TimeLimit { soft_secs: Some(1.0), hard_secs: Some(3600.0) };
+    let job = Job { limits, deadline: Some(umbel::clock::now() + 3_600_000), ..job };
+    let mut slot = executor.open().await.unwrap();
+    match wait::soon("the run", slot.run(job)).await.unwrap() {
+        Outcome::Success { value, .. } => {
+            assert_eq!(value, Value::List(vec![Value::Float(1.0), Value::Float(3600.0), Value::Bool(true)]));
+        }
+        other => panic!("expected a value, got {other:?}"),
+    }
 }
 
 #[tokio::test]

@@ -31,7 +31,8 @@ const LONG: Duration = Duration::from_secs(45);
 
 /// A node with the tasks of [`tasks`], and a client.
 struct World {
-    node: Node,
+    /// Ended when it is dropped.
+    _node: Node,
     client: Client,
 }
 
@@ -42,7 +43,7 @@ impl World {
         let builder = tasks::register(builder.backbone(backbone.broker, backbone.backend, backbone.ledger));
         let node = wait::soon("the node to start", builder.start()).await.unwrap();
         let client = node.client();
-        Self { node, client }
+        Self { _node: node, client }
     }
 
     async fn submit(&self, signature: Signature) -> AsyncResult {

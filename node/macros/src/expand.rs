@@ -272,7 +272,7 @@ fn take(index: usize, parameter: &Parameter, local: &Ident) -> TokenStream {
             quote_spanned!(ty.span()=> let #local: #ty = __arguments.take_or::<#ty>(#index, ::core::default::Default::default)?;)
         }
         Some(Default::Expr(expr)) => {
-            quote_spanned!(expr.span()=> let #local: #ty = __arguments.take_or::<#ty>(#index, || ::core::convert::From::from(#expr))?;)
+            quote_spanned!(expr.span()=> #[allow(clippy::useless_conversion)] let #local: #ty = __arguments.take_or::<#ty>(#index, || ::core::convert::From::from(#expr))?;)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The `#[task]` attribute of umbel.
 //!
-//! `lib` is the door, [`options`] reads what stands in the parentheses, [`function`] checks the signature, and [`expand`]
+//! `lib` is the door, `options` reads what stands in the parentheses, `function` checks the signature, and `expand`
 //! writes the code. Nothing here knows how a task is run: the code written only names `umbel::executors::native`.
 
 mod expand;

@@ -82,7 +82,7 @@ impl NativeSlot {
 
     async fn one(&mut self, task: &dyn super::Task, call: Call, orders: watch::Receiver<Order>, hurry_ends: bool) -> Result<End, SlotDied> {
         match panics::catch(|| task.start(call)) {
-            Ok(Run::Future(future)) => Ok(self.future(future, orders, hurry_ends).await),
+            Ok(Run::Future(future)) => self.future(future, orders, hurry_ends).await,
             Ok(Run::Blocking(function)) => self.blocking(function, orders).await,
             Err(error) => Ok(End::Panicked(error)),
         }
@@ -93,17 +93,17 @@ impl NativeSlot {
         future: futures::future::BoxFuture<'static, Returned>,
         mut orders: watch::Receiver<Order>,
         hurry_ends: bool,
-    ) -> End {
+    ) -> Result<End, SlotDied> {
         // On a task of its own: a future that blocks its thread must not keep the slot from answering.
         let mut run = AbortOnDropHandle::new(tokio::spawn(Caught(future).in_current_span()));
         let last = if hurry_ends { Order::Hurry } else { Order::Terminate };
         let order = tokio::select! {
             biased;
             ended = &mut run => return match ended {
-                Ok(Ok(returned)) => End::Returned(returned),
-                Ok(Err(error)) => End::Panicked(error),
-                // Only a runtime that is shutting down cancels it.
-                Err(_) => End::Terminated,
+                Ok(Ok(returned)) => Ok(End::Returned(returned)),
+                Ok(Err(error)) => Ok(End::Panicked(error)),
+                // Nobody has aborted it: only a runtime that ends does that, and then the task has not ended.
+                Err(error) => Err(SlotDied { detail: format!("the runtime is ending: {error}") }),
             },
             order = reached(&mut orders, last) => order,
         };
@@ -116,7 +116,7 @@ impl NativeSlot {
                 abandoned.remove();
             });
         }
-        if order >= Order::Terminate { End::Terminated } else { End::SoftLimit }
+        Ok(if order >= Order::Terminate { End::Terminated } else { End::SoftLimit })
     }
 
     async fn blocking(
