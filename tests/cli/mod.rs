@@ -1,7 +1,9 @@
 //! The programs, seen from outside.
 
 mod demo;
+mod life;
 mod surface;
+mod verbs;
 
 use umbel_tests::program::Call;
 

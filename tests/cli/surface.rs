@@ -6,14 +6,12 @@ use super::{node, umbel};
 fn without_arguments_it_says_what_to_try() {
     let ran = node().run();
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-    let expected = format!(
-        "umbel {}: runs tasks and workflows of tasks, and loses none of them\n\n  \
-         demo       Count the words of a folder with a workflow on this machine\n  \
-         version    Print the version\n\n\
-         Try:  node demo\n      node --help\n",
-        env!("CARGO_PKG_VERSION")
-    );
-    assert_eq!(ran.stdout, expected);
+    assert!(ran.stdout.starts_with(&format!("umbel {}: runs tasks", env!("CARGO_PKG_VERSION"))), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("\nTry:  node demo\n      node --help\n"), "{}", ran.stdout);
+    for verb in umbel::cli::grammar().get_subcommands() {
+        let line = format!("  {:<11} {}\n", verb.get_name(), verb.get_about().unwrap());
+        assert!(ran.stdout.contains(&line), "{line:?} is not in\n{}", ran.stdout);
+    }
 }
 
 #[test]

@@ -11,15 +11,16 @@ use super::{exit::Exit, output::Screen};
 pub(super) struct Failure {
     exit: Exit,
     what: String,
-    value: Option<(String, &'static str)>,
+    value: Option<(String, String)>,
     reason: String,
+    lines: Vec<String>,
     hint: Option<String>,
 }
 
 impl Failure {
     /// `what` did not work, because of `reason`. Both in lower case and without a full stop.
     pub(super) fn new(exit: Exit, what: impl Into<String>, reason: impl ToString) -> Self {
-        Self { exit, what: what.into(), value: None, reason: reason.to_string(), hint: None }
+        Self { exit, what: what.into(), value: None, reason: reason.to_string(), lines: Vec::new(), hint: None }
     }
 
     /// The process was told to stop. Whoever told it knows: nothing is printed.
@@ -29,7 +30,19 @@ impl Failure {
 
     /// The value that was used, and where it came from: an argument, a variable, a line of a file.
     pub(super) fn value(mut self, value: impl Into<String>, source: &'static str) -> Self {
-        self.value = Some((value.into(), source));
+        self.value = Some((value.into(), source.to_owned()));
+        self
+    }
+
+    /// The value that was used, and the origin the configuration gives it.
+    pub(super) fn value_from(mut self, value: impl Into<String>, origin: impl Into<String>) -> Self {
+        self.value = Some((value.into(), origin.into()));
+        self
+    }
+
+    /// Several reasons, one below the other.
+    pub(super) fn lines(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.lines.extend(lines);
         self
     }
 
@@ -37,6 +50,11 @@ impl Failure {
     pub(super) fn hint(mut self, command: impl Into<String>) -> Self {
         self.hint = Some(command.into());
         self
+    }
+
+    /// The command to try next, if there is one.
+    pub(super) fn next(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// The code the program ends with.
@@ -56,7 +74,20 @@ impl Failure {
         let error = screen.paint_note("error:", "1;31");
         let hint = self.hint.as_ref().map(|hint| format!("  {} {hint}\n", screen.paint_note("try:", "1"))).unwrap_or_default();
         // There is nobody left to tell when standard error is closed.
-        let _ = write!(to, "{error} {line}: {}\n{hint}", visible(&self.reason));
+        let reason = if self.lines.is_empty() { format!(" {}", visible(&self.reason)) } else { String::new() };
+        let lines: String = self.lines.iter().map(|line| format!("  {}\n", visible(line))).collect();
+        let _ = write!(to, "{error} {line}:{reason}\n{lines}{hint}");
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some((value, source)) = &self.value {
+            write!(f, " {} ({source})", visible(value))?;
+        }
+        let reasons = if self.lines.is_empty() { self.reason.clone() } else { self.lines.join("; ") };
+        write!(f, ": {}", visible(&reasons))
     }
 }
 

@@ -8,12 +8,33 @@
 //!
 //! Data goes to standard output, and nothing else does; notes, progress and errors go to standard error.
 
+mod call;
+mod completion;
+mod config;
+mod confirm;
+mod dead;
 mod demo;
+mod dev;
+mod doctor;
 mod exit;
 mod failure;
+mod healthcheck;
 mod interrupt;
+mod outcome;
 mod output;
+mod place;
+mod queues;
+mod result;
+mod serve;
+mod session;
+mod status;
+mod submit;
+mod table;
+mod tasks;
 mod version;
+mod wait;
+mod worker;
+mod workflows;
 
 use std::{ffi::OsString, io, process::ExitCode};
 
@@ -22,6 +43,7 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, erro
 pub use exit::Exit;
 use failure::Failure;
 use output::{Format, Screen};
+use place::Place;
 
 /// What is printed below the help of the program.
 const AFTER_HELP: &str = "\
@@ -52,6 +74,8 @@ struct Cli {
     /// Print without colours
     #[arg(short = 'C', long, global = true)]
     no_color: bool,
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -60,13 +84,43 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Demo(demo::Args),
+    Dev(dev::Args),
+    Worker(Box<worker::Args>),
+    Call(call::Args),
+    Submit(submit::Args),
+    Wait(wait::Args),
+    Result(result::Args),
+    Status(status::Args),
+    Queues(queues::Args),
+    Tasks(tasks::Args),
+    Workflows(workflows::Args),
+    Dead(dead::Args),
+    Config(config::Args),
+    Doctor(doctor::Args),
+    Healthcheck(healthcheck::Args),
+    Completion(completion::Args),
     Version(version::Args),
 }
 
 impl Verb {
-    fn run(self, screen: &Screen) -> Result<(), Failure> {
+    fn run(self, place: &Place, screen: &Screen) -> Result<(), Failure> {
         match self {
-            Self::Demo(args) => demo::run(args, screen),
+            Self::Demo(args) => demo::run(args, place, screen),
+            Self::Dev(args) => dev::run(&args, place, screen),
+            Self::Worker(args) => worker::run(&args, place, screen),
+            Self::Call(args) => call::run(args, place, screen),
+            Self::Submit(args) => submit::run(args, place, screen),
+            Self::Wait(args) => wait::run(args, place, screen),
+            Self::Result(args) => result::run(args, place, screen),
+            Self::Status(args) => status::run(&args, place, screen),
+            Self::Queues(args) => queues::run(args, place, screen),
+            Self::Tasks(args) => tasks::run(args, place, screen),
+            Self::Workflows(args) => workflows::run(args, place, screen),
+            Self::Dead(args) => dead::run(args, place, screen),
+            Self::Config(args) => config::run(args, place, screen),
+            Self::Doctor(args) => doctor::run(&args, place, screen),
+            Self::Healthcheck(args) => healthcheck::run(&args, place, screen),
+            Self::Completion(args) => completion::run(&args, screen),
             Self::Version(args) => version::run(args, screen),
         }
     }
@@ -77,6 +131,9 @@ pub fn main() -> ExitCode {
     run(std::env::args_os().collect()).into()
 }
 
+/// What each verb prints with `-o json`, as JSON Schemas.
+pub const SCHEMA: &str = include_str!("schema.json");
+
 /// The grammar, for whoever writes completions and documentation, and for the tests of both.
 pub fn grammar() -> clap::Command {
     Cli::command()
@@ -86,7 +143,7 @@ fn run(args: Vec<OsString>) -> Exit {
     // Asked before the arguments are understood, because what is wrong with them may have to be printed.
     let plain = args.iter().skip(1).any(|arg| arg == "-C" || arg == "--no-color");
     let colour = if plain { ColorChoice::Never } else { ColorChoice::Auto };
-    let parsed = Cli::command().color(colour).try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = parse(args, colour);
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
@@ -99,7 +156,7 @@ fn run(args: Vec<OsString>) -> Exit {
     let format = if cli.json { Format::Json } else { cli.output };
     let screen = Screen::of_process(format, cli.no_color);
     let done = match cli.verb {
-        Some(verb) => verb.run(&screen),
+        Some(verb) => verb.run(&cli.place, &screen),
         None => welcome(&screen),
     };
     match done {
@@ -111,6 +168,23 @@ fn run(args: Vec<OsString>) -> Exit {
     }
 }
 
+/// Understands the arguments. Without a verb they are those of a worker: `node --role cpu`, `node -Q platform -c 8`.
+fn parse(args: Vec<OsString>, colour: ColorChoice) -> Result<Cli, clap::Error> {
+    let read =
+        |args: &[OsString]| Cli::command().color(colour).try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let error = match read(&args) {
+        Ok(cli) => return Ok(cli),
+        Err(error) => error,
+    };
+    let named = args.iter().skip(1).any(|arg| arg.to_str().is_some_and(|arg| Cli::command().find_subcommand(arg).is_some()));
+    if named || error.kind() != ErrorKind::UnknownArgument {
+        return Err(error);
+    }
+    let mut as_worker = args;
+    as_worker.insert(1, "worker".into());
+    read(&as_worker)
+}
+
 /// What the program says when it is not told anything.
 fn welcome(screen: &Screen) -> Result<(), Failure> {
     let mut grammar = Cli::command();
@@ -118,7 +192,7 @@ fn welcome(screen: &Screen) -> Result<(), Failure> {
     let mut text = format!("umbel {}: runs tasks and workflows of tasks, and loses none of them\n\n", env!("CARGO_PKG_VERSION"));
     for verb in grammar.get_subcommands() {
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-        text.push_str(&format!("  {:<10} {about}\n", verb.get_name()));
+        text.push_str(&format!("  {:<11} {about}\n", verb.get_name()));
     }
     let program = output::program();
     text.push_str(&format!("\nTry:  {program} demo\n      {program} --help\n"));

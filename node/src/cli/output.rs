@@ -85,6 +85,12 @@ pub(super) fn note(screen: &Screen, line: &str) {
     let _ = writeln!(io::stderr().lock(), "{} {line}", screen.paint_note("note:", "1;33"));
 }
 
+/// Says something for people that belongs to no data: lines on standard error, as they are.
+pub(super) fn say(_screen: &Screen, lines: &str) {
+    // There is nobody left to tell when standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "{lines}");
+}
+
 fn paint(colour: bool, text: &str, code: &str) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }

@@ -1,4 +1,4 @@
-//! Where the node of a data folder listens: the file `node.json` beside the embedded store.
+//! Where the node of an embedded store listens: the file `<store>.node` beside it.
 //!
 //! Written by the node once it listens, readable by its user only (it may hold the token), removed when it stops. A node that
 //! was killed leaves it behind; whoever finds nobody listening there knows.
@@ -35,17 +35,17 @@ impl std::fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// The file's place in `data_dir`.
-    pub fn path(data_dir: &Path) -> PathBuf {
-        data_dir.join("node.json")
+    /// The file's place beside `store`.
+    pub fn path(store: &Path) -> PathBuf {
+        beside(store, "node")
     }
 
     /// Writes the file, whole or not at all.
     ///
     /// # Errors
     /// When the folder cannot be written to.
-    pub fn write(&self, data_dir: &Path) -> io::Result<Written> {
-        let (path, fresh) = (Self::path(data_dir), data_dir.join(format!("node.json.{}", self.pid)));
+    pub fn write(&self, store: &Path) -> io::Result<Written> {
+        let (path, fresh) = (Self::path(store), beside(store, &format!("node.{}", self.pid)));
         let text = serde_json::to_vec_pretty(self)?;
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
         file.write_all(&text)?;
@@ -54,8 +54,8 @@ impl Endpoint {
     }
 
     /// Reads the file; `None` when there is none, or it cannot be understood.
-    pub fn read(data_dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(Self::path(data_dir)).ok()?).ok()
+    pub fn read(store: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(Self::path(store)).ok()?).ok()
     }
 
     /// How to ask the node.
@@ -70,6 +70,12 @@ impl Endpoint {
         }
         Remote::Listening { address, token: self.token.clone() }
     }
+}
+
+fn beside(store: &Path, ending: &str) -> PathBuf {
+    let mut name = store.as_os_str().to_owned();
+    name.push(format!(".{ending}"));
+    name.into()
 }
 
 /// A file that was written; removed when this is dropped, unless somebody else has written it since.

@@ -80,7 +80,21 @@ impl Remote {
     /// # Errors
     /// See [`RemoteError`].
     pub async fn ask(&self, method: Method, path: &str, body: Option<&Json>) -> Result<(StatusCode, Json), RemoteError> {
-        let (status, bytes) = self.raw(method, path, body).await?;
+        self.ask_with(method, path, body, &[]).await
+    }
+
+    /// As [`Remote::ask`], with more headers.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub async fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Json>,
+        headers: &[(&str, &str)],
+    ) -> Result<(StatusCode, Json), RemoteError> {
+        let (status, bytes) = self.whole(self.open_with(method, path, body, headers).await?).await?;
         let unreadable = |reason: String| RemoteError::Answer { address: self.address(), reason };
         if bytes.is_empty() {
             return Ok((status, Json::Null));
@@ -98,7 +112,10 @@ impl Remote {
     /// # Errors
     /// See [`RemoteError`].
     pub async fn raw(&self, method: Method, path: &str, body: Option<&Json>) -> Result<(StatusCode, Bytes), RemoteError> {
-        let response = self.open(method, path, body).await?;
+        self.whole(self.open(method, path, body).await?).await
+    }
+
+    async fn whole(&self, response: Response<Body>) -> Result<(StatusCode, Bytes), RemoteError> {
         let status = response.status();
         let bytes = axum::body::to_bytes(response.into_body(), ANSWER_BYTES_MAX)
             .await
@@ -111,7 +128,20 @@ impl Remote {
     /// # Errors
     /// See [`RemoteError`].
     pub async fn open(&self, method: Method, path: &str, body: Option<&Json>) -> Result<Response<Body>, RemoteError> {
+        self.open_with(method, path, body, &[]).await
+    }
+
+    async fn open_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Json>,
+        headers: &[(&str, &str)],
+    ) -> Result<Response<Body>, RemoteError> {
         let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }

@@ -18,7 +18,7 @@ use axum::{
 };
 use serde_json::{Value as Json_, json};
 use tokio::sync::Mutex;
-use umbel_proto::{Limits, Map, Signature, Value};
+use umbel_proto::{GroupId, Limits, Map, Signature, Value};
 
 use super::{
     Api,
@@ -26,6 +26,7 @@ use super::{
     json,
     problem::{Kind, Problem},
 };
+use crate::expression;
 
 /// Idempotency keys kept; beyond, the oldest is forgotten.
 pub const KEYS_MAX: usize = 10_000;
@@ -78,6 +79,10 @@ async fn send(api: &Api, body: &[u8], key: Option<&str>) -> Result<Json_, Proble
         Some(key) => api.client.submit_as(signature, key).await?,
         None => api.client.submit(signature).await?,
     };
+    if submission.is_group() {
+        // So that the group's id leads to its members; the members themselves are durable already.
+        api.backend.save_group(&GroupId::from(submission.id()), submission.tuple()).await?;
+    }
     Ok(json!({ "id": submission.id(), "result": json::tree(submission.tuple()) }))
 }
 
@@ -88,11 +93,14 @@ fn read(body: &[u8]) -> Result<Signature, Problem> {
     let Value::Map(map) = &value else {
         return Err(Problem::new(Kind::Malformed, "the body is not a JSON object"));
     };
-    match (map.get("signature"), map.get("task")) {
-        (Some(signature), None) => Signature::from_value(&completed(signature.clone())).map_err(malformed),
-        (None, Some(_)) => Signature::from_value(&completed(value)).map_err(malformed),
-        _ => Err(Problem::new(Kind::Malformed, "the body is neither a signature nor holds one under `signature`")
-            .hint(r#"{"task": "umbel.demo.add", "args": [2, 3]}"#)),
+    match (map.get("signature"), map.get("task"), map.get("expression")) {
+        (None, None, Some(Value::Str(text))) => {
+            expression::parse(text, None).map_err(|error| Problem::new(Kind::Malformed, format!("expression: {error}")))
+        }
+        (Some(signature), None, None) => Signature::from_value(&completed(signature.clone())).map_err(malformed),
+        (None, Some(_), None) => Signature::from_value(&completed(value)).map_err(malformed),
+        _ => Err(Problem::new(Kind::Malformed, "the body holds none of `expression` (text), `signature` and `task`")
+            .hint(r#"{"expression": "umbel.demo.add(2, 3)"}"#)),
     }
 }
 

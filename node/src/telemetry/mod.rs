@@ -7,11 +7,11 @@ mod fields;
 mod json;
 mod text;
 
-use std::str::FromStr;
+use std::{str::FromStr, sync::OnceLock};
 
 use thiserror::Error;
 use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt, registry, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt::MakeWriter, layer::SubscriberExt, registry, reload, util::SubscriberInitExt};
 use umbel_proto::NodeId;
 
 /// How to log.
@@ -102,16 +102,35 @@ impl LogLevel {
 /// # Errors
 /// When the program logs already.
 pub fn init(options: &LogOptions) -> Result<(), LogError> {
-    subscriber(options, std::io::stderr).try_init().map_err(|_| LogError::Twice)
+    let (filter, handle) = reload::Layer::new(options.level.filter());
+    assemble(options, filter, std::io::stderr).try_init().map_err(|_| LogError::Twice)?;
+    // Nobody has set it before: that would have been `Twice`.
+    let _ = LEVEL.set(handle);
+    Ok(())
 }
+
+/// Logs from another level on. `false` when this program does not log, or logs by a subscriber of its own.
+pub fn set_level(level: &LogLevel) -> bool {
+    LEVEL.get().is_some_and(|handle| handle.reload(level.filter()).is_ok())
+}
+
+/// The filter of the subscriber that [`init`] installed.
+static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// What [`init`] installs, writing to `writer`.
 pub fn subscriber<W>(options: &LogOptions, writer: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
+    assemble(options, options.level.filter(), writer)
+}
+
+fn assemble<W>(options: &LogOptions, filter: impl Layer<Registry> + Send + Sync, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
-    let all = registry().with(options.level.filter());
+    let all = registry().with(filter);
     match options.format {
         LogFormat::Text => Box::new(all.with(lines.event_format(text::Text))),
         LogFormat::Json => Box::new(all.with(lines.event_format(json::Json { node: options.node.clone() }))),

@@ -36,7 +36,7 @@ const AFTER_HELP: &str = r#"What is counted:
 How it is counted:
   By one chord: a task for each file (for more than 2,000 files, a task for several), and one that adds the counts up
   (for more than 64 counts, by chords within the chord). The node's queues and results are in a store on disk, as those
-  of any node are."#;
+  of any node are: in a temporary folder, or in the one that --data-dir names, where it is kept."#;
 
 /// Count the words of a folder with a workflow on this machine
 #[derive(Debug, clap::Args)]
@@ -48,12 +48,9 @@ pub(super) struct Args {
     /// How many words to print, the most frequent first (-o json prints all)
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
-    /// Keep the store in this folder instead of a temporary one
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args, screen: &Screen) -> Result<(), Failure> {
+pub(super) fn run(args: Args, cluster: &super::place::Place, screen: &Screen) -> Result<(), Failure> {
     let folder = folder::choose(args.folder)?;
     let listing = folder::list(&folder)?;
     let (workflow, tasks) = tasks::workflow(&listing.files);
@@ -62,7 +59,7 @@ pub(super) fn run(args: Args, screen: &Screen) -> Result<(), Failure> {
     let (place, outcome) = runtime.block_on(async {
         // Before there is anything that a signal could leave behind.
         let mut interrupt = Interrupt::listen()?;
-        let place = Place::new(args.data_dir)?;
+        let place = Place::new(cluster.data_dir.clone())?;
         let outcome = engine::run(&place, workflow, tasks, screen, &mut interrupt).await;
         Ok((place, outcome))
     })?;

@@ -1,3 +1,5 @@
+//! Who is let in and who is not.
+
 use super::*;
 
 fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -1,0 +1,221 @@
+//! A node as a process: from the configuration to a running node with its API, and from signals to its end.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{
+    exit::Exit,
+    failure::Failure,
+    output::{Screen, note, program},
+    place::Place,
+};
+use crate::{
+    Node, Shutdown,
+    brokers::Backbone,
+    client::{Client, KnownTasks},
+    config::{self, Config, Origin},
+    executors::{Executor, command::CommandExecutor, native::NativeExecutor},
+    http::{
+        self, Api, ServeError,
+        endpoint::{Endpoint, Written},
+        server::Server,
+    },
+    proto::Value,
+    scheduler::{
+        Settings,
+        routing::{Routes, Target},
+    },
+    telemetry::{self, LogOptions},
+};
+
+/// Ports tried behind the built-in one when it is taken.
+const PORTS_TRIED: u16 = 20;
+
+/// A node that runs, and its API.
+pub(super) struct Running {
+    pub(super) node: Node,
+    pub(super) address: SocketAddr,
+    pub(super) tasks: Vec<String>,
+    server: Server,
+    _endpoint: Option<Written>,
+}
+
+/// The settings that decisions depend on.
+pub(super) fn settings(config: &Config) -> Result<Settings, Failure> {
+    let mut routes = Routes::default();
+    for (pattern, target) in &config.routes {
+        routes.add(pattern, self::target(&target.value)).map_err(|error| {
+            Failure::new(Exit::Usage, "cannot use the route", error).value_from(pattern.clone(), target.origin.to_string())
+        })?;
+    }
+    Ok(Settings {
+        default_queue: config.default_queue.value.as_str().into(),
+        routes,
+        max_deliveries: u32::try_from(config.worker.max_deliveries.value).unwrap_or(u32::MAX),
+        ..Settings::default()
+    })
+}
+
+/// A queue's name, or a table; the configuration has checked the shape.
+fn target(value: &Value) -> Target {
+    let text = |key: &str| value.as_map().and_then(|map| map.get(key)).and_then(Value::as_str).map(str::to_owned);
+    let priority = value.as_map().and_then(|map| map.get("priority")).and_then(Value::as_i64);
+    Target {
+        queue: value.as_str().map(str::to_owned).or_else(|| text("queue")),
+        exchange: text("exchange"),
+        routing_key: text("routing_key"),
+        priority: priority.and_then(|priority| u8::try_from(priority).ok()),
+    }
+}
+
+/// Starts logging as configured.
+pub(super) fn log(config: &Config) -> Result<(), Failure> {
+    let wrong = |error: telemetry::LogError, value: &str, origin: &Origin| {
+        Failure::new(Exit::Usage, "cannot log with", error).value_from(value, origin.to_string())
+    };
+    let (level, format) = (&config.log.level, &config.log.format);
+    let options = LogOptions {
+        level: level.parse().map_err(|error| wrong(error, level, &level.origin))?,
+        format: format.parse().map_err(|error| wrong(error, format, &format.origin))?,
+        node: config.worker.name.value.as_str().into(),
+    };
+    telemetry::init(&options).map_err(|error| Failure::new(Exit::Failed, "cannot log", error))
+}
+
+/// Starts a node on `backbone`. `native` runs the Rust tasks; `store` is the file of an embedded store.
+pub(super) async fn start(
+    config: &Config,
+    plan: &config::Plan,
+    backbone: Backbone,
+    native: NativeExecutor,
+    store: Option<PathBuf>,
+) -> Result<Running, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, "cannot start the node", error);
+    let Backbone { broker, backend, ledger } = backbone;
+    let settings = settings(config)?;
+    let native: Arc<dyn Executor> = Arc::new(native);
+    let mut executors = vec![native];
+    let (commands, warnings) = commands(config)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    executors.extend(commands.map(|commands| Arc::new(commands) as Arc<dyn Executor>));
+    let specs: Vec<_> = executors.iter().flat_map(|executor| executor.tasks()).collect();
+    let mut builder = Node::builder()
+        .name(config.worker.name.value.as_str())
+        .queues(plan.queues.iter().cloned())
+        .concurrency(plan.concurrency.resolve(config::cpus()))
+        .prefetch_multiplier(u32::try_from(config.worker.prefetch_multiplier.value).unwrap_or(4))
+        .settings(settings.clone())
+        .backbone(broker.clone(), backend.clone(), ledger.clone());
+    for executor in executors {
+        builder = builder.executor(executor);
+    }
+    let node = builder.start().await.map_err(|error| failed(&error))?;
+    let client = Client::new(broker.clone(), backend.clone(), ledger.clone(), Arc::new(settings), KnownTasks::new(specs.iter().cloned()));
+    let api = Api::new(client, broker, backend, ledger, Some(node.clone()));
+    let server = serve(config, api).await?;
+    let address = server.address();
+    let token = config.http.token.as_ref().map(|token| token.expose().clone());
+    let endpoint = Endpoint { node: node.name().to_string(), pid: std::process::id(), address, token };
+    let written = store.map(|file| endpoint.write(&file)).transpose().map_err(|error| failed(&error))?;
+    let tasks = specs.iter().map(|spec| spec.name.to_string()).filter(|name| !name.starts_with("celery.")).collect();
+    Ok(Running { node, address, tasks, server, _endpoint: written })
+}
+
+/// The commands that are configured as tasks, and warnings about those that will fail.
+pub(super) fn commands(config: &Config) -> Result<(Option<CommandExecutor>, Vec<String>), Failure> {
+    if config.tasks.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let env: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let (executor, warnings) = CommandExecutor::from_config(config, &env).map_err(|errors| {
+        Failure::new(Exit::Usage, "the configured commands cannot be used", "").lines(errors.0.iter().map(ToString::to_string))
+    })?;
+    Ok((Some(executor), warnings))
+}
+
+/// Listens where the configuration says. The built-in port may be taken by another node of this machine: then the next one is
+/// as good; a port somebody asked for is not replaced.
+async fn serve(config: &Config, api: Api) -> Result<Server, Failure> {
+    let listen = &config.http.listen;
+    let token = config.http.token.as_ref().map(|token| token.expose().as_str());
+    let tries = if listen.origin == Origin::BuiltIn { PORTS_TRIED } else { 0 };
+    let mut address = listen.value;
+    loop {
+        match http::serve(address, token, api.clone()).await {
+            Ok(server) => return Ok(server),
+            Err(ServeError::Listen { .. }) if address.port() < listen.port() + tries => address.set_port(address.port() + 1),
+            Err(error) => {
+                let failure = Failure::new(Exit::Failed, "cannot serve HTTP on", error);
+                return Err(failure
+                    .value_from(listen.to_string(), listen.origin.to_string())
+                    .hint("choose another with --listen 127.0.0.1:0"));
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Runs until the process is told to stop, or the node ends by itself.
+    ///
+    /// The first SIGTERM or SIGINT is a warm shutdown within `drain.timeout`, the second a cold one, as Celery has it. SIGHUP
+    /// reads the configuration again and tells what changed.
+    pub(super) async fn until_told(self, config: &Config, place: &Place, screen: &Screen) -> Result<(), Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, "cannot listen for signals", error));
+        let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let mut hang_up: Signal = listen(SignalKind::hangup())?;
+        let mut told = 0;
+        let ended = loop {
+            tokio::select! {
+                ended = self.node.wait() => break ended,
+                _ = hang_up.recv() => reload(config, place),
+                _ = async { tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () } } => {
+                    told += 1;
+                    let grace = config.drain_timeout.value;
+                    if told == 1 {
+                        note(screen, &format!("stopping: {} finish within {} s; once more to stop at once", "running tasks may", grace.as_secs()));
+                        self.node.shutdown(Shutdown::Warm { grace });
+                    } else {
+                        self.node.shutdown(Shutdown::Cold);
+                    }
+                }
+            }
+        };
+        self.server.stop().await;
+        ended.map_err(|error| Failure::new(Exit::Failed, "the node has stopped", error).hint(format!("{} doctor", program())))
+    }
+}
+
+fn reload(config: &Config, place: &Place) {
+    let loaded = match place.load_quietly(Vec::new()) {
+        Ok(loaded) => loaded,
+        Err(failure) => {
+            tracing::error!(%failure, "the configuration was not reloaded");
+            return;
+        }
+    };
+    let changes = config::diff(&config.resolved, &loaded.config.resolved);
+    for change in &changes.now {
+        if change.name.to_string() == "log.level"
+            && let Ok(level) = loaded.config.log.level.parse()
+            && telemetry::set_level(&level)
+        {
+            tracing::info!(key = %change.name, value = change.after.as_deref().unwrap_or("built-in"), "reloaded");
+        }
+    }
+    for change in changes.restart {
+        tracing::warn!(key = %change.name, "the new value needs a restart");
+    }
+}
+
+/// How long threads that still work may take when the process ends.
+pub(super) const THREADS_MAX: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// The threads of a node.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Exit::Failed, "cannot start threads", error))
+}

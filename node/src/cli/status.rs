@@ -1,0 +1,67 @@
+//! `node status`: who is there, and how they are.
+
+use serde_json::json;
+
+use super::{
+    failure::Failure,
+    output::{Format, Screen},
+    place::Place,
+    session::Session,
+};
+
+/// Show which nodes are there, and how they are
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print what runs, the queues and what was counted as well
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Failure> {
+    let (screen, place, verbose) = (*screen, place.clone(), args.verbose);
+    super::session::run(async move {
+        let session = Session::node(&place, &screen).await?;
+        let node = session.get("/api/v1/node").await?;
+        if screen.format == Format::Json {
+            return screen.print_json(&json!({ "nodes": [node] }));
+        }
+        let name = node["node"].as_str().unwrap_or_default();
+        let state = match node["phase"].as_str() {
+            Some("running") if node["broker"]["state"] == "live" && node["ledger"]["state"] == "live" => screen.paint("OK", "32"),
+            Some("running") => screen.paint("DEGRADED", "33"),
+            phase => screen.paint(&phase.unwrap_or("unknown").to_uppercase(), "33"),
+        };
+        screen.print(|out| {
+            writeln!(out, "->  {name}: {state}")?;
+            if verbose {
+                details(out, &node)?;
+            }
+            writeln!(out, "\n1 node online.")
+        })
+    })
+}
+
+fn details(out: &mut dyn std::io::Write, node: &serde_json::Value) -> std::io::Result<()> {
+    let list = |value: &serde_json::Value| {
+        value.as_array().map(|items| items.iter().filter_map(|item| item.as_str()).collect::<Vec<_>>().join(" ")).unwrap_or_default()
+    };
+    writeln!(out, "    queues    {}", list(&node["queues"]))?;
+    writeln!(out, "    messages  {} of {}", node["credits"]["in_use"], node["credits"]["total"])?;
+    for pool in node["pools"].as_array().into_iter().flatten().filter(|pool| !pool.is_null()) {
+        let running = pool["running"].as_array().cloned().unwrap_or_default();
+        writeln!(out, "    {}: {} of {} slots busy", pool["executor"].as_str().unwrap_or_default(), running.len(), pool["slots"])?;
+        for task in running {
+            writeln!(
+                out,
+                "      {}[{}] attempt {}",
+                task["name"].as_str().unwrap_or_default(),
+                task["id"].as_str().unwrap_or_default(),
+                task["attempt"]
+            )?;
+        }
+    }
+    for (kind, count) in node["facts"].as_object().into_iter().flatten() {
+        writeln!(out, "    {kind}: {count}")?;
+    }
+    Ok(())
+}

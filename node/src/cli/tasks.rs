@@ -1,0 +1,150 @@
+//! `node tasks`: what ran, what runs, what failed.
+
+use clap::Subcommand;
+use serde_json::{Value as Json, json};
+
+use super::{
+    confirm::Confirm,
+    exit::Exit,
+    failure::Failure,
+    output::{Format, Screen, note, program},
+    place::Place,
+    session::{Session, part},
+    table::{Table, ago},
+};
+
+/// Look at tasks, revoke them and run failed ones again
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Verb {
+    /// List the tasks a node has seen lately, the last changed first (the default)
+    Ls(Ls),
+    /// Show one task and its result
+    Show {
+        /// The task's id
+        id: String,
+    },
+    /// Keep tasks from running; those that run are ended by force
+    Revoke {
+        /// The tasks' ids
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+        #[command(flatten)]
+        confirm: Confirm,
+    },
+    /// Run failed or revoked tasks again, under their ids
+    Retry {
+        /// The tasks' ids
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+}
+
+#[derive(Debug, Clone, Default, clap::Args)]
+struct Ls {
+    /// Only tasks in this state: RECEIVED, STARTED, SUCCESS, FAILURE, RETRY, REVOKED
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Only tasks of this name
+    #[arg(long, value_name = "TASK")]
+    name: Option<String>,
+    /// Only tasks from this queue
+    #[arg(long, value_name = "QUEUE")]
+    queue: Option<String>,
+    /// How many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+}
+
+pub(super) fn run(args: Args, place: &Place, screen: &Screen) -> Result<(), Failure> {
+    let (screen, place) = (*screen, place.clone());
+    super::session::run(async move {
+        let session = Session::open(&place, &screen).await?;
+        match args.verb.unwrap_or_else(|| Verb::Ls(Ls { limit: 50, ..Ls::default() })) {
+            Verb::Ls(ls) => list(&session, ls, &screen).await,
+            Verb::Show { id } => show(&session, &id, &screen).await,
+            Verb::Revoke { ids, confirm } => {
+                if !confirm.ask(&screen, &format!("revoke {} {}", ids.len(), if ids.len() == 1 { "task" } else { "tasks" }))? {
+                    return Ok(());
+                }
+                each(&session, &ids, "revoke", "revoked", &screen).await
+            }
+            Verb::Retry { ids } => each(&session, &ids, "retry", "sent again", &screen).await,
+        }
+    })
+}
+
+async fn list(session: &Session, ls: Ls, screen: &Screen) -> Result<(), Failure> {
+    let state = ls.state.map(|state| state.to_uppercase());
+    let filters: Vec<String> = [("state", &state), ("name", &ls.name), ("queue", &ls.queue)]
+        .into_iter()
+        .filter_map(|(key, value)| Some(format!("{key}={}", part(value.as_ref()?))))
+        .collect();
+    let path = if filters.is_empty() { "/api/v1/tasks".to_owned() } else { format!("/api/v1/tasks?{}", filters.join("&")) };
+    let items = session.list(&path, ls.limit).await?;
+    if screen.format == Format::Json {
+        return screen.print_json(&json!({ "items": items }));
+    }
+    let mut table = Table::new(&["ID", "TASK", "STATE", "QUEUE", "RUNTIME", "AGE", "RESULT"]);
+    for task in &items {
+        let text = |key: &str| task[key].as_str().unwrap_or("-").to_owned();
+        let runtime = task["runtime_secs"].as_f64().map_or_else(|| "-".to_owned(), |secs| format!("{secs:.3}s"));
+        let age = task["received"].as_i64().map_or_else(|| "-".to_owned(), ago);
+        let result: String = text("result").chars().take(60).collect();
+        table.row([text("id"), text("name"), text("state"), text("queue"), runtime, age, result]);
+    }
+    match state.as_deref() {
+        Some("FAILURE") => table.print(screen, &format!("No failed tasks.  Make one:  {} call umbel.demo.fail", program())),
+        _ => table.print(screen, "No tasks."),
+    }
+}
+
+async fn show(session: &Session, id: &str, screen: &Screen) -> Result<(), Failure> {
+    let found = session.get(&format!("/api/v1/tasks/{}", part(id))).await?;
+    if screen.format == Format::Json {
+        return screen.print_json(&found);
+    }
+    let mut table = Table::new(&["FIELD", "VALUE"]);
+    let shown = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    for (key, value) in found["task"].as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        table.row([key.clone(), shown(value)]);
+    }
+    for (key, value) in found["result"].as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        table.row([format!("result.{key}"), shown(value)]);
+    }
+    table.print(screen, "Nothing is known of it.")
+}
+
+/// Does `verb` to each task. Goes on when one refuses, and says so at the end.
+async fn each(session: &Session, ids: &[String], verb: &str, done: &str, screen: &Screen) -> Result<(), Failure> {
+    let mut answers = Vec::new();
+    let mut refused = None;
+    for id in ids {
+        match session.post(&format!("/api/v1/tasks/{}/{verb}", part(id)), None).await {
+            Ok(answer) => answers.push(answer),
+            Err(failure) if ids.len() == 1 => return Err(failure),
+            Err(failure) => {
+                note(screen, &format!("{id}: {failure}"));
+                refused = Some(failure.exit());
+            }
+        }
+    }
+    match screen.format {
+        Format::Json => screen.print_json(&json!({ "items": answers }))?,
+        Format::Text => screen
+            .print(|out| answers.iter().try_for_each(|answer| writeln!(out, "{} {done}", answer["id"].as_str().unwrap_or_default())))?,
+    }
+    match refused {
+        None => Ok(()),
+        Some(exit) => Err(Failure::new(
+            if exit == Exit::NotFound { exit } else { Exit::Failed },
+            format!("{} of {} not {done}", ids.len() - answers.len(), ids.len()),
+            "see above",
+        )),
+    }
+}

@@ -1,0 +1,174 @@
+//! `node worker` (also `node --role …` and `node -Q …`): a node that takes work until it is told to stop.
+
+use clap::Args as ClapArgs;
+
+use super::{
+    exit::Exit,
+    failure::Failure,
+    output::{Screen, note, program},
+    place::{self, Place},
+    serve,
+};
+use crate::{
+    NativeExecutor,
+    config::{Config, Plan, UrlKind},
+};
+
+/// Run tasks: take them from the broker until told to stop
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// What the node does: all, cpu, io, beat, dashboard, or a role declared in umbel.toml
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// The queues to take from, whatever the role says; several are separated by commas
+    #[arg(short = 'Q', long, value_name = "QUEUES")]
+    queues: Option<String>,
+    /// How many tasks run at a time; auto is the number of CPUs this process may use
+    #[arg(short, long, value_name = "N")]
+    concurrency: Option<String>,
+    /// The node's name: %h is the host name, %n its first part, %d the rest
+    #[arg(short = 'n', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// How many messages are taken ahead, for each task that may run at a time
+    #[arg(long, value_name = "N")]
+    prefetch_multiplier: Option<String>,
+    /// The queue of tasks that nothing sends elsewhere
+    #[arg(long, value_name = "QUEUE")]
+    default_queue: Option<String>,
+    /// How long a command may run before it is ended by force, where it has no limit of its own
+    #[arg(long, value_name = "DURATION")]
+    time_limit: Option<String>,
+    /// How long a command may run before it is told to finish, where it has no limit of its own
+    #[arg(long, value_name = "DURATION")]
+    soft_time_limit: Option<String>,
+    /// How long running tasks may take to finish when the node stops
+    #[arg(long, value_name = "DURATION")]
+    drain_timeout: Option<String>,
+    /// Where to answer HTTP; beyond loopback a token is required
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// How much is logged: debug, info, warning, error
+    #[arg(short, long, value_name = "LEVEL")]
+    loglevel: Option<String>,
+    /// How it is logged: text or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    #[command(flatten)]
+    celery: Celery,
+}
+
+/// Flags of `celery worker` that change nothing here. They are accepted, so that a command line can stay as it is, and each
+/// one is answered with what happens instead.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Accepted for Celery's sake")]
+struct Celery {
+    /// Tasks run in this process, and commands in processes of their own, whatever the pool is called
+    #[arg(short = 'P', long, value_name = "POOL")]
+    pool: Option<String>,
+    /// Events are always there for whoever subscribes
+    #[arg(short = 'E', long)]
+    task_events: bool,
+    /// Scheduling is always fair
+    #[arg(short = 'O', value_name = "PROFILE")]
+    optimization: Option<String>,
+    /// There is no gossip yet that could be left out
+    #[arg(long)]
+    without_gossip: bool,
+    /// There is no mingling that could be left out
+    #[arg(long)]
+    without_mingle: bool,
+    /// A lease takes the place of heartbeats
+    #[arg(long)]
+    without_heartbeat: bool,
+}
+
+impl Args {
+    /// The flags that are keys of the configuration.
+    pub(super) fn flags(&self) -> Vec<(String, String)> {
+        let flags = [
+            ("--role", &self.role),
+            ("--queues", &self.queues),
+            ("--concurrency", &self.concurrency),
+            ("--hostname", &self.hostname),
+            ("--prefetch-multiplier", &self.prefetch_multiplier),
+            ("--default-queue", &self.default_queue),
+            ("--time-limit", &self.time_limit),
+            ("--soft-time-limit", &self.soft_time_limit),
+            ("--drain-timeout", &self.drain_timeout),
+            ("--listen", &self.listen),
+            ("--loglevel", &self.loglevel),
+            ("--log-format", &self.log_format),
+        ];
+        flags.into_iter().filter_map(|(flag, value)| Some((flag.to_owned(), value.clone()?))).collect()
+    }
+
+    /// What to say about flags that change nothing.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let celery = &self.celery;
+        let pool = celery
+            .pool
+            .as_deref()
+            .map(|pool| format!("--pool {pool} changes nothing: Rust tasks run in this process, commands in their own"));
+        let said = [
+            (celery.task_events, "--task-events changes nothing: events are always there for whoever subscribes"),
+            (celery.optimization.is_some(), "-O changes nothing: a task goes to a slot that is free"),
+            (celery.without_gossip, "--without-gossip changes nothing: this version does not gossip"),
+            (celery.without_mingle, "--without-mingle changes nothing: a node asks nobody before it starts"),
+            (celery.without_heartbeat, "--without-heartbeat changes nothing: a node holds by a lease"),
+        ];
+        pool.into_iter().chain(said.into_iter().filter(|(given, _)| *given).map(|(_, remark)| remark.to_owned())).collect()
+    }
+}
+
+pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Failure> {
+    let loaded = place.load(args.flags(), screen)?;
+    let config = loaded.config;
+    let plan = crate::config::plan(&config).map_err(|error| Failure::new(Exit::Usage, "cannot start the node", error))?;
+    let Some(broker) = config.broker.clone() else {
+        let failure = Failure::new(Exit::Usage, "cannot start the node", "no broker is configured");
+        return Err(failure
+            .hint(format!("{0} worker -b umbel:///var/lib/umbel/store, set CELERY_BROKER_URL, or try it out with {0} dev", program())));
+    };
+    if let Some(app) = &config.app {
+        let reason = "Python applications are not run by this version; it runs Rust tasks and commands";
+        return Err(Failure::new(Exit::Usage, "cannot run", reason).value_from(app.value.clone(), app.origin.to_string()));
+    }
+    if plan.queues.is_empty() {
+        let failure =
+            Failure::new(Exit::Usage, "cannot start the node", "this role runs no tasks, and this version does nothing else in it");
+        return Err(failure
+            .value_from(config.role.value.clone(), config.role.origin.to_string())
+            .hint("choose --role all, cpu, io, or your own"));
+    }
+    serve::log(&config)?;
+    for remark in args.remarks() {
+        note(screen, &remark);
+    }
+    let store = (broker.kind == UrlKind::Embedded).then(|| place::store_file(&config, &broker));
+    let runtime = serve::runtime()?;
+    let backbone = place::open(&config, &broker, place::STORE_WITHIN)?;
+    let done = runtime.block_on(async {
+        let running = serve::start(&config, &plan, backbone, NativeExecutor::builder().build(), store).await?;
+        banner(&config, &plan, &broker.to_string(), &running, screen);
+        running.until_told(&config, place, screen).await
+    });
+    runtime.shutdown_timeout(serve::THREADS_MAX);
+    done
+}
+
+fn banner(config: &Config, plan: &Plan, broker: &str, running: &serve::Running, screen: &Screen) {
+    let queues: Vec<&str> = plan.queues.iter().map(|queue| queue.as_str()).collect();
+    let results = config.results.as_ref().map_or_else(|| "none".to_owned(), |url| url.to_string());
+    let name = running.node.name();
+    let lines = [
+        format!("umbel {}   worker  {name}", env!("CARGO_PKG_VERSION")),
+        format!("broker     {broker}   ({})", config.broker.as_ref().map_or_else(String::new, |url| url.origin.to_string())),
+        format!("results    {results}"),
+        format!("http       http://{}", running.address),
+        format!("queues     {}", queues.join("  ")),
+        format!("slots      {}", plan.concurrency.resolve(crate::config::cpus())),
+        format!("tasks      {}", if running.tasks.is_empty() { "none but the built-in ones".to_owned() } else { running.tasks.join("  ") }),
+        format!("{name} ready."),
+    ];
+    super::output::say(screen, &lines.map(|line| format!("  {line}")).join("\n"));
+}
