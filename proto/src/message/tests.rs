@@ -16,3 +16,92 @@ fn a_message_is_read_and_written() {
     assert_eq!(again, invocation);
     assert_eq!(invocation.encode("35aa", None).unwrap().headers, envelope.headers);
 }
+
+fn envelope() -> Envelope {
+    Envelope::from_kombu(ENVELOPE, Limits::default()).unwrap()
+}
+
+fn fault(change: impl FnOnce(&mut Envelope)) -> String {
+    let mut envelope = envelope();
+    change(&mut envelope);
+    Invocation::decode(&envelope, Limits { size_bytes: 4096, depth: 16 }).unwrap_err().field
+}
+
+#[test]
+fn faults_of_messages_are_named() {
+    let header = |name: &str, value: Value| fault(|envelope| drop(envelope.headers.insert(name.to_owned(), value)));
+    let body = |text: &str| fault(|envelope| envelope.body = text.as_bytes().to_vec().into());
+    assert_eq!(header("retries", (-1).into()), "headers.retries");
+    assert_eq!(header("timelimit", Value::List(vec![Value::Null])), "headers.timelimit");
+    assert_eq!(header("timelimit", Value::List(vec![f64::NAN.into(), Value::Null])), "headers.timelimit");
+    assert_eq!(header("stamped_headers", Value::List(vec![1.into()])), "headers.stamped_headers[0]");
+    assert_eq!(header("expires", "".into()), "headers.expires");
+    assert_eq!(header("compression", "lz4".into()), "headers.compression");
+    assert_eq!(header("compression", "zlib".into()), "body");
+    assert_eq!(header("group", 1.into()), "headers.group");
+    assert_eq!(fault(|envelope| envelope.content_type = "text/plain".into()), "content-type");
+    assert_eq!(fault(|envelope| envelope.content_encoding = "utf-16".into()), "content-encoding");
+    assert_eq!(fault(|envelope| drop(envelope.properties.insert("reply_to".into(), true.into()))), "properties.reply_to");
+    assert_eq!(body(&" ".repeat(5000)), "body");
+    assert_eq!(body("[[],{},{}] x"), "body");
+    assert_eq!(body("[[],{},{},{}]"), "body");
+    assert_eq!(body("[[1,,2],{},{}]"), "body[0]");
+    assert_eq!(body("[[],{\"a\"},{}]"), "body[1]");
+    assert_eq!(body("[[],{},7]"), "body[2]");
+    assert_eq!(body(&format!("[{}{},{{}},{{}}]", "[".repeat(16), "]".repeat(16))), "body[0]");
+    assert_eq!(
+        body(r#"[[],{},{"chord":{"task":"a","kwargs":{},"options":{"chord":[]},"immutable":true}}]"#),
+        "body[2].chord.options.chord"
+    );
+}
+
+#[test]
+fn faults_of_protocol_1_are_named() {
+    let body = |text: &str| {
+        fault(|envelope| {
+            envelope.headers.clear();
+            envelope.body = text.as_bytes().to_vec().into();
+        })
+    };
+    assert_eq!(body("[]"), "headers.task");
+    assert_eq!(body(r#"{"task":"a"}"#), "body.id");
+    assert_eq!(body(r#"{"task":"a","id":"b","args":{}}"#), "body.args");
+    assert_eq!(body(r#"{"task":"a","id":"b","kwargs":null}"#), "body.kwargs");
+    assert_eq!(body(r#"{"task":"a","id":"b","eta":""}"#), "body.eta");
+    assert_eq!(body(r#"{"task":"a","id":"b","callbacks":[{}]}"#), "body.callbacks[0].task");
+}
+
+#[test]
+fn headers_of_earlier_deaths_are_not_sent_on() {
+    let mut envelope = envelope();
+    for name in ["x-death", "x-first-death-queue", "x-last-death-reason", "x-trace"] {
+        envelope.headers.insert(name.to_owned(), "a".into());
+    }
+    let invocation = Invocation::decode(&envelope, Limits::default()).unwrap();
+    assert_eq!(invocation.headers.other.len(), 4);
+    let sent = invocation.encode("tag", None).unwrap().headers;
+    assert_eq!(sent.keys().filter(|name| name.starts_with("x-")).collect::<Vec<_>>(), ["x-trace"]);
+}
+
+#[test]
+fn what_follows_is_kept_with_keys_nobody_knows() {
+    let mut envelope = envelope();
+    let body =
+        br#"[[1],{},{"chain":[{"task":"a","args":[],"kwargs":{},"options":{},"subtask_type":null,"immutable":true,"z":1}],"later":[2]}]"#;
+    envelope.body = Bytes::from_static(body);
+    let invocation = Invocation::decode(&envelope, Limits::default()).unwrap();
+    assert_eq!(invocation.embed().other["later"], Value::List(vec![Value::Int(2)]));
+    let sent = invocation.encode("tag", Some(crate::codec::Compression::Zstd)).unwrap();
+    assert_eq!(Invocation::decode(&sent, Limits::default()).unwrap(), invocation);
+}
+
+#[test]
+fn arguments_of_another_serializer_are_written_again() {
+    let mut invocation = Invocation::new("t".into(), "i".into(), &[Value::Int(1)], &Map::new()).unwrap();
+    let Body::Parts { args, .. } = &mut invocation.body else { panic!("parts") };
+    *args = Raw { serializer: Serializer::Msgpack, bytes: Serializer::Msgpack.encode(&Value::List(vec![2.into()])).unwrap() };
+    let sent = invocation.encode("tag", None).unwrap();
+    assert_eq!((sent.content_type.as_str(), sent.content_encoding.as_str()), ("application/x-msgpack", "binary"));
+    let read = Invocation::decode(&sent, Limits::default()).unwrap();
+    assert_eq!(read.arguments().unwrap(), (vec![Value::Int(2)], Map::new()));
+}

@@ -176,3 +176,6 @@ impl Signature {
 fn list(items: &[Value]) -> Result<Vec<Signature>, DecodeError> {
     items.iter().enumerate().map(|(index, item)| Signature::from_value(item).map_err(|error| error.within(&format!("[{index}]")))).collect()
 }
+
+#[cfg(test)]
+mod tests;

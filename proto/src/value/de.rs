@@ -26,6 +26,31 @@ impl de::Error for DecodeError {
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         Self::new(field, format!("is not known here; known are {}", expected.join(", ")))
     }
+    fn unknown_variant(_variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::new("", format!("is not one of {}", expected.join(", ")))
+    }
+    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::new("", format!("must be {expected}, is {}", kind(&unexpected)))
+    }
+    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::new("", format!("must be {expected}, is {} that is not", kind(&unexpected)))
+    }
+}
+
+/// What was found, without its content: that may be secret, and errors end in logs and results.
+fn kind<'a>(unexpected: &Unexpected<'a>) -> &'a str {
+    match unexpected {
+        Unexpected::Bool(_) => "a boolean",
+        Unexpected::Unsigned(_) | Unexpected::Signed(_) => "an integer",
+        Unexpected::Float(_) => "a float",
+        Unexpected::Char(_) | Unexpected::Str(_) => "text",
+        Unexpected::Bytes(_) => "bytes",
+        Unexpected::Unit | Unexpected::Option => "null",
+        Unexpected::Seq => "a list",
+        Unexpected::Map => "a map",
+        Unexpected::Other(kind) => kind,
+        _ => "something else",
+    }
 }
 
 /// A value to be read.
@@ -37,19 +62,7 @@ struct Source {
 
 impl Source {
     fn mismatch<T>(value: &Value, visitor: &dyn de::Expected) -> Result<T, DecodeError> {
-        let unexpected = match value {
-            Value::Null => Unexpected::Unit,
-            Value::Bool(bool) => Unexpected::Bool(*bool),
-            Value::Int(int) => Unexpected::Signed(*int),
-            Value::BigInt(_) => Unexpected::Other("an integer beyond 64 bits"),
-            Value::Float(float) => Unexpected::Float(*float),
-            // The content may be secret; its kind is enough.
-            Value::Str(_) => Unexpected::Other("text"),
-            Value::Bytes(_) => Unexpected::Other("bytes"),
-            Value::List(_) => Unexpected::Seq,
-            Value::Map(_) => Unexpected::Map,
-        };
-        Err(de::Error::invalid_type(unexpected, visitor))
+        Err(de::Error::invalid_type(Unexpected::Other(value.kind()), visitor))
     }
 
     /// The value with a special map replaced by what it means.

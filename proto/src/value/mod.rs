@@ -181,3 +181,6 @@ impl<T: Into<Value>> From<Option<T>> for Value {
         option.map_or(Value::Null, Into::into)
     }
 }
+
+#[cfg(test)]
+mod tests;
