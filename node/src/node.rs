@@ -20,7 +20,7 @@ use crate::{
         supervisor::{Supervisor, SupervisorArgs, SupervisorMsg},
     },
     backends::Backend,
-    brokers::{Broker, BrokerError, Subscribe},
+    brokers::{Backbone, Broker, BrokerError, Subscribe},
     client::{Client, KnownTasks},
     executors::{
         Executor,
@@ -215,7 +215,7 @@ pub struct NodeBuilder {
     prefetch_multiplier: u32,
     lease: Duration,
     settings: Settings,
-    backbone: Option<(Arc<dyn Broker>, Arc<dyn Backend>, Arc<dyn Ledger>)>,
+    backbone: Option<Backbone>,
     native: Option<native::Builder>,
     executors: Vec<(Arc<dyn Executor>, Option<usize>)>,
     faults: Faults,
@@ -285,7 +285,7 @@ impl NodeBuilder {
     /// Where messages come from, where results go, and what makes endings durable.
     #[must_use]
     pub fn backbone(mut self, broker: Arc<dyn Broker>, backend: Arc<dyn Backend>, ledger: Arc<dyn Ledger>) -> Self {
-        self.backbone = Some((broker, backend, ledger));
+        self.backbone = Some(Backbone { broker, backend, ledger });
         self
     }
 
@@ -324,7 +324,7 @@ impl NodeBuilder {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(self) -> Result<Node, StartError> {
-        let (broker, backend, ledger) = self.backbone.ok_or(StartError::NoBackbone)?;
+        let Backbone { broker, backend, ledger } = self.backbone.ok_or(StartError::NoBackbone)?;
         let native = self.native.map(|tasks| (Arc::new(tasks.build()) as Arc<dyn Executor>, None));
         let executors: Vec<_> = native.into_iter().chain(self.executors).collect();
         if executors.is_empty() {

@@ -3,5 +3,6 @@
 mod actors;
 mod actors_end;
 mod actors_outage;
+mod actors_time;
 mod crash;
 mod rig;

@@ -9,11 +9,11 @@ use std::{
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::AbortOnDropHandle;
 use umbel::{
-    Client, Context, Node, NodeBuilder, Signature, TaskResult,
+    Client, Node, NodeBuilder, Signature, TaskResult,
     brokers::{Backbone, QueueStatus},
     embedded::{Store, StoreOptions},
     executors::native::{Call, Run, Task},
-    facts::{Event, Fact},
+    facts::{Event, Fact, Kind},
     fault::Faults,
     telemetry::{self, LogFormat, LogOptions},
 };
@@ -39,16 +39,7 @@ pub(super) async fn doubled_early(n: i64) -> TaskResult<i64> {
     Ok(2 * n)
 }
 
-/// Tells three steps on its way.
-#[umbel::task(name = "fault.steps")]
-pub(super) async fn steps(ctx: Context) -> TaskResult<i64> {
-    for step in 1..=3 {
-        ctx.percent(step, 3);
-    }
-    Ok(3)
-}
-
-/// A task that says when it has begun, and goes on when it is let.
+/// A task that says when it has begun, reports that it is at one of three, and goes on when it is let.
 #[derive(Clone)]
 pub(super) struct Held {
     spec: TaskSpec,
@@ -89,7 +80,8 @@ impl Task for Held {
         self.spec.clone()
     }
 
-    fn start(&self, _: Call) -> Run {
+    fn start(&self, call: Call) -> Run {
+        call.context.percent(1, 3);
         let (begun, mut open) = (self.begun.clone(), self.open.subscribe());
         Run::future(async move {
             begun.send_modify(|count| *count += 1);
@@ -132,7 +124,7 @@ impl Rig {
         let faults = Faults::default();
         let Backbone { broker, backend, ledger } = backbone.clone();
         let builder = Node::builder().name("umbel@rig").concurrency(4).backbone(broker, backend, ledger).faults(faults.clone());
-        let builder = builder.task(double).task(sum).task(doubled_early).task(steps);
+        let builder = builder.task(double).task(sum).task(doubled_early);
         let node = soon("the node starts", change(builder).start()).await.unwrap();
         let client = node.client();
         let (mut events, told) = (node.facts().subscribe(), Arc::<Mutex<Vec<_>>>::default());
@@ -153,6 +145,11 @@ impl Rig {
     pub(super) async fn queue(&self) -> Option<QueueStatus> {
         let queues = self.backbone.broker.queues().await.unwrap();
         queues.into_iter().find(|queue| queue.name.as_str() == "celery")
+    }
+
+    /// What was told of `kind`, so far.
+    pub(super) fn told(&self, kind: Kind) -> Vec<Arc<Event>> {
+        self.told.lock().unwrap().iter().filter(|event| event.fact.kind() == kind).cloned().collect()
     }
 
     /// Waits until nothing is left: no message anywhere, all credits back.

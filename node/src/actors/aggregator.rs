@@ -82,7 +82,7 @@ impl Start {
 /// What it is told.
 pub(crate) enum AggregatorMsg {
     /// A task has ended.
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// A task is about to start.
     Start(Start),
     /// A task tells how far it has come.
@@ -145,7 +145,7 @@ impl Actor for Aggregator {
         match message {
             AggregatorMsg::Ended(ended) => {
                 state.shared.faults.hit("aggregator.ended");
-                let pending = state.settle(ended);
+                let pending = state.settle(*ended);
                 state.push(pending);
             }
             AggregatorMsg::Start(start) => {

@@ -1,6 +1,6 @@
 //! The tasks of the aggregator: one flush, and the sweep for chords that nobody has concluded.
 
-use std::{ops::Range, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{iter, ops::Range, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use ractor::{ActorRef, ActorStatus};
@@ -103,7 +103,7 @@ fn refused(then: Then, reason: String, flushed: &mut Flushed) {
 async fn commit_all(shared: &Shared, aggregator: &ActorRef<AggregatorMsg>, commits: Vec<Commit>) -> Option<Vec<Result<Answer, String>>> {
     let mut answers: Vec<Result<Answer, String>> = Vec::with_capacity(commits.len());
     // Ranges still to do; the last is the next, so that they are done in order.
-    let mut todo: Vec<Range<usize>> = vec![0..commits.len()];
+    let mut todo: Vec<Range<usize>> = iter::once(0..commits.len()).collect();
     while let Some(range) = todo.pop() {
         match commit_once(shared, aggregator, &commits[range.clone()]).await? {
             Ok(done) => answers.extend(done.into_iter().map(Ok)),

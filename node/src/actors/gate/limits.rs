@@ -87,3 +87,6 @@ impl Limited {
         (ready, None)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,7 +225,8 @@ impl State {
             None => outcome,
         };
         let runtime = running.started.elapsed();
-        cast(&self.aggregator, AggregatorMsg::Ended(Ended { task: running.task, outcome, runtime }));
+        let ended = Box::new(Ended { task: running.task, outcome, runtime });
+        cast(&self.aggregator, AggregatorMsg::Ended(ended));
     }
 
     pub(super) fn hurry(&mut self, index: usize) {
