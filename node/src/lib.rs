@@ -22,6 +22,7 @@ pub mod fault;
 pub mod http;
 pub mod ledgers;
 pub mod node;
+pub mod redis;
 pub mod telemetry;
 
 pub use client::{AsyncResult, Client, SignatureExt};

@@ -8,12 +8,14 @@
 //! again. The proof is `tests/src/conformance/backend.rs`.
 
 pub mod embedded;
+pub mod redis;
 
 use std::fmt;
 
 use async_trait::async_trait;
 use thiserror::Error;
 use umbel_proto::{GroupId, ResultRecord, ResultTuple, TaskId};
+use umbel_scheduler::{ChordPart, OpenChord, ReadyChord};
 
 /// A store of results.
 #[async_trait]
@@ -39,6 +41,32 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Reads it.
     async fn group(&self, group: &GroupId) -> Result<Option<ResultTuple>, BackendError>;
 
+    /// Carries out steps of chords, in order, for a ledger that keeps messages elsewhere; the chords whose last part was among
+    /// them are this process's to conclude. Each step is whole or not at all, and a part that comes twice counts once.
+    async fn chord_steps(&self, _steps: Vec<ChordStep>) -> Result<Vec<ReadyChord>, BackendError> {
+        Err(self.no_chords())
+    }
+
+    /// Whether this process may conclude a chord now: it was told of it, or nobody who was has concluded it.
+    async fn claim_chord(&self, _group: &GroupId) -> Result<bool, BackendError> {
+        Err(self.no_chords())
+    }
+
+    /// Concludes a chord that was claimed; it and its parts are gone. `false` when it is another's meanwhile.
+    async fn close_chord(&self, _group: &GroupId) -> Result<bool, BackendError> {
+        Err(self.no_chords())
+    }
+
+    /// As [`Ledger::unconcluded`](crate::ledgers::Ledger::unconcluded), for a ledger that keeps messages elsewhere.
+    async fn unconcluded(&self, _limit: usize) -> Result<Vec<ReadyChord>, BackendError> {
+        Err(self.no_chords())
+    }
+
+    /// What a backend answers that counts chords only inside of its own ledger.
+    fn no_chords(&self) -> BackendError {
+        BackendError::Refused { kind: self.kind(), reason: "it does not count chords for messages that are kept elsewhere".to_owned() }
+    }
+
     /// How far a chord has come; `None` when there is no such chord any more, or never was.
     async fn chord(&self, group: &GroupId) -> Result<Option<ChordProgress>, BackendError>;
 }
@@ -57,6 +85,22 @@ pub struct ChordProgress {
     pub size: u32,
     /// Parts there are.
     pub done: u32,
+}
+
+/// One step of a chord.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChordStep {
+    /// Begin to count.
+    Open(OpenChord),
+    /// Expect more parts.
+    Grow {
+        /// The chord.
+        group: GroupId,
+        /// How many more.
+        by: u32,
+    },
+    /// Record how a member ended.
+    Part(ChordPart),
 }
 
 /// What can go wrong with a result backend.

@@ -19,6 +19,7 @@
 
 pub mod embedded;
 mod open;
+pub mod redis;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -47,6 +48,12 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 
     /// Settles deliveries; an answer for each. `Ok(false)`: not held at that attempt any more, nothing happened.
     async fn release(&self, batch: Vec<(Held, Release)>) -> Vec<Result<bool, BrokerError>>;
+
+    /// Which deliveries are held at their attempt now, as far as the broker can tell before they are settled. What it cannot
+    /// tell counts as held. The queues in the names are not looked at.
+    async fn holds(&self, deliveries: &[Held]) -> Result<Vec<bool>, BrokerError> {
+        Ok(vec![true; deliveries.len()])
+    }
 
     /// Every queue that has messages, is consumed or is paused, by name.
     async fn queues(&self) -> Result<Vec<QueueStatus>, BrokerError>;

@@ -4,15 +4,16 @@ use std::{path::PathBuf, sync::Arc};
 
 use thiserror::Error;
 
-use super::{Broker, BrokerError, embedded::EmbeddedBroker};
+use super::{Broker, BrokerError, embedded::EmbeddedBroker, redis::RedisBroker};
 use crate::{
-    backends::{Backend, embedded::EmbeddedBackend},
+    backends::{Backend, embedded::EmbeddedBackend, redis::RedisBackend},
     embedded::{self, Store, StoreOptions},
-    ledgers::{Ledger, embedded::EmbeddedLedger},
+    ledgers::{Ledger, embedded::EmbeddedLedger, phased::PhasedLedger, redis::RedisLedger},
+    redis::{RedisOptions, Target, UrlError},
 };
 
 /// The schemes this version knows, for messages to people.
-const SCHEMES: &str = "umbel:///path/to/file";
+const SCHEMES: &str = "umbel:///path/to/file, redis://host:6379/0 (also rediss://, redis+socket:// and sentinel://)";
 
 /// Everything a node and a client stand on.
 #[derive(Debug, Clone)]
@@ -44,6 +45,14 @@ pub enum BackboneError {
         /// The URL.
         url: String,
     },
+    /// The URL is of a known kind and cannot be understood.
+    #[error("the {what} URL cannot be used: {error}")]
+    Address {
+        /// Which of the two.
+        what: &'static str,
+        /// Why.
+        error: UrlError,
+    },
     /// Broker and backend cannot be combined.
     #[error(
         "results cannot go to `{backend}` while messages are in `{broker}`: the embedded store keeps both in one file; leave the result backend out"
@@ -68,6 +77,38 @@ impl Backbone {
     /// # Errors
     /// When a URL is not understood, the two do not go together, or what they name cannot be opened.
     pub fn open(broker: &str, backend: Option<&str>, options: StoreOptions) -> Result<Self, BackboneError> {
+        let redis = RedisOptions {
+            result_expires: options.result_expires,
+            max_dead_letters: options.max_dead_letters,
+            revoke_expires: options.revoke_expires,
+            ..RedisOptions::default()
+        };
+        Self::open_with(broker, backend, options, redis)
+    }
+
+    /// As [`Backbone::open`], with options for Redis of its own. What is on a Redis server connects in the background and goes
+    /// on trying for ever; must be called within a runtime then.
+    ///
+    /// # Errors
+    /// As [`Backbone::open`].
+    pub fn open_with(broker: &str, backend: Option<&str>, options: StoreOptions, redis: RedisOptions) -> Result<Self, BackboneError> {
+        let results = backend.filter(|url| Target::is_redis(url)).map(|url| target("result backend", url)).transpose()?;
+        if Target::is_redis(broker) {
+            let messages = target("broker", broker)?;
+            return match results {
+                None if backend.is_none() => Ok(Self::redis(RedisBroker::open(messages.clone(), redis.clone()), messages, redis)),
+                None => Err(BackboneError::Unknown { what: "result backend", url: without_password(backend.unwrap_or_default()) }),
+                Some(results) if results.same_server(&messages) => Ok(Self::redis(RedisBroker::open(messages, redis.clone()), results, redis)),
+                Some(results) => {
+                    let broker = RedisBroker::open(messages, redis.clone());
+                    Ok(Self::phased(Arc::new(broker), Arc::new(RedisBackend::open(results, redis))))
+                }
+            };
+        }
+        if let Some(results) = results {
+            let store = Store::open(store_path("broker", broker)?, options)?;
+            return Ok(Self::phased(Arc::new(EmbeddedBroker::new(store)?), Arc::new(RedisBackend::open(results, redis))));
+        }
         let path = store_path("broker", broker)?;
         if let Some(url) = backend
             && store_path("result backend", url)? != path
@@ -75,6 +116,19 @@ impl Backbone {
             return Err(BackboneError::Combination { broker: without_password(broker), backend: without_password(url) });
         }
         Self::embedded(Store::open(path, options)?)
+    }
+
+    /// A broker and a result backend that have nothing to do with each other.
+    pub fn phased(broker: Arc<dyn Broker>, backend: Arc<dyn Backend>) -> Self {
+        let ledger = Arc::new(PhasedLedger::new(Arc::clone(&broker), Arc::clone(&backend)));
+        Self { broker, backend, ledger }
+    }
+
+    /// A Redis server, with the results in a database of the same server.
+    pub fn redis(broker: RedisBroker, results: Target, options: RedisOptions) -> Self {
+        let backend = Arc::new(RedisBackend::open(results, options));
+        let ledger = Arc::new(RedisLedger::new(&broker, Arc::clone(&backend)));
+        Self { broker: Arc::new(broker), backend, ledger }
     }
 
     /// The three faces of an open store.
@@ -88,6 +142,10 @@ impl Backbone {
             ledger: Arc::new(EmbeddedLedger::new(store)),
         })
     }
+}
+
+fn target(what: &'static str, url: &str) -> Result<Target, BackboneError> {
+    Target::parse(url).map_err(|error| BackboneError::Address { what, error })
 }
 
 /// The file of an `umbel://` URL: `umbel:///var/lib/umbel/store` is absolute, `umbel://store` is in the working directory.
@@ -119,8 +177,8 @@ mod tests {
 
     #[test]
     fn an_unknown_url_is_named_without_its_password() {
-        let text = error("redis://me:secret@host:6379/0", None);
-        assert!(text.contains("redis://me:**@host:6379/0") && text.contains("umbel:///"), "{text}");
+        let text = error("kafka://me:secret@host:6379/0", None);
+        assert!(text.contains("kafka://me:**@host:6379/0") && text.contains("umbel:///"), "{text}");
         assert!(!text.contains("secret"));
     }
 

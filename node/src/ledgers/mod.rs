@@ -10,6 +10,8 @@
 //! The proof is `tests/src/conformance/ledger.rs`.
 
 pub mod embedded;
+pub mod phased;
+pub mod redis;
 
 use std::fmt;
 

@@ -1,0 +1,326 @@
+//! Chords as Celery keeps them in Redis (wire contract §4.2; 5.7's scripts PART and CLOSE are part of `commit.lua`).
+//!
+//! A chord's last part claims it, for [`RedisOptions::chord_grace`]; whoever has the claim concludes. Chords that nodes know of
+//! are listed in a set of their own, so that one whose claimant died is found again.
+//!
+//! [`RedisOptions::chord_grace`]: crate::redis::RedisOptions::chord_grace
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use redis::Value as Answered;
+use umbel_proto::{
+    GroupId, Limits, ResultRecord, ResultTuple, Signature, State, TaskError, TaskId, Value, codec::json, inflate,
+};
+use umbel_scheduler::{ChordPart, PartResult, ReadyChord};
+
+use super::{super::ChordStep, RedisBackend, tree};
+use crate::{
+    backends::{Backend, BackendError},
+    redis::{
+        answer,
+        commit::{Batch, Complete, Outcome, PartArguments, ResultsAt, complete},
+        error::RedisError,
+        keys::Keys,
+        script::Script,
+    },
+};
+
+static UNCONCLUDED: Script = Script::new("unconcluded", include_str!("../../redis/scripts/unconcluded.lua"));
+
+static CLAIM: Script = Script::new(
+    "claim",
+    "local holder = redis.call('GET', KEYS[1] .. '.c')
+     if holder == ARGV[1] then return redis.call('PEXPIRE', KEYS[1] .. '.c', ARGV[2]) end
+     if holder or redis.call('EXISTS', KEYS[1] .. '.s') == 0 then return 0 end
+     local size, extra = redis.call('GET', KEYS[1] .. '.s'), redis.call('GET', KEYS[1] .. '.t')
+     if redis.call('ZCARD', KEYS[1] .. '.j') < tonumber(size) + (tonumber(extra or '0') or 0) then return 0 end
+     redis.call('SET', KEYS[1] .. '.c', ARGV[1], 'PX', ARGV[2])
+     return 1",
+);
+
+static CLOSE: Script = Script::new(
+    "close",
+    "if redis.call('GET', KEYS[1] .. '.c') ~= ARGV[1] then return 0 end
+     redis.call('DEL', KEYS[1] .. '.j', KEYS[1] .. '.t', KEYS[1] .. '.s', KEYS[1] .. '.d')
+     redis.call('SET', KEYS[1] .. '.c', 'done', 'EX', 300)
+     redis.call('ZREM', KEYS[2], ARGV[2])
+     redis.call('HDEL', KEYS[3], ARGV[2])
+     redis.call('HDEL', KEYS[4], ARGV[2])
+     return 1",
+);
+
+/// How many chords are remembered as known to the server.
+const KNOWN: usize = 10_000;
+
+/// How often, and how many times, the results of a nested header are asked for before the chord is left for later:
+/// `result_chord_join_timeout` is three seconds.
+const JOIN: (Duration, u32) = (Duration::from_millis(100), 30);
+
+/// Chords whose body the server has been given from here; it need not be sent with every part.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<(HashSet<GroupId>, VecDeque<GroupId>)>);
+
+impl Known {
+    /// Whether this is the first time that a chord is heard of.
+    fn is_new(&self, group: &GroupId) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (set, order) = &mut *known;
+        if !set.insert(group.clone()) {
+            return false;
+        }
+        order.push_back(group.clone());
+        if order.len() > KNOWN
+            && let Some(oldest) = order.pop_front()
+        {
+            set.remove(&oldest);
+        }
+        true
+    }
+
+    fn forget(&self, group: &GroupId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.remove(group);
+    }
+}
+
+impl RedisBackend {
+    /// Writes what a ledger asks of a chord among the arguments of a commit.
+    pub(crate) fn write_chord(&self, step: &ChordStep, batch: &mut Batch) {
+        let keys = &self.keys.celery;
+        match step {
+            ChordStep::Open(open) => {
+                // Whoever opens a chord may have parts of an older one of its name in mind.
+                self.known.forget(&open.group);
+                batch.open_chord(&keys.group(&open.group), &open.group, open.size, &json::write(&open.body.to_value()));
+            }
+            ChordStep::Grow { group, by } => batch.grow_chord(&keys.group(group), *by),
+            ChordStep::Part(part) => {
+                let body = if self.known.is_new(&part.group) { json::write(&part.body.to_value()) } else { Vec::new() };
+                let arguments = PartArguments {
+                    key: &keys.group(&part.group),
+                    group: &part.group,
+                    task: part.task_id.as_str(),
+                    root: part.root_id.as_ref().map_or("", TaskId::as_str),
+                    member: &member(part),
+                    score: &part.index.map_or_else(|| "+inf".to_owned(), |index| index.to_string()),
+                    body: &body,
+                    meta_ttl: self.options.chord_ttl().max(self.options.result_ttl(false)),
+                };
+                batch.part(&arguments);
+            }
+        }
+    }
+
+    /// Where a commit finds results and chords.
+    pub(crate) fn results_at(&self) -> ResultsAt<'_> {
+        ResultsAt {
+            db: self.link.target().db(),
+            keys: &self.keys,
+            chord_ttl: self.options.chord_ttl(),
+            claim_ms: self.claim_ms(),
+            token: &self.token,
+        }
+    }
+
+    fn claim_ms(&self) -> u64 {
+        u64::try_from(self.options.chord_grace.as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Carries out steps for a ledger that has no broker on this server.
+    pub(super) async fn carry_out(&self, steps: Vec<ChordStep>) -> Result<Vec<ReadyChord>, RedisError> {
+        if steps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let results = self.results_at();
+        let mut batch = Batch::new(&Keys::new(&self.options.layout, results.db), results.db, Some(&results), steps.len());
+        for step in &steps {
+            batch.open();
+            self.write_chord(step, &mut batch);
+            batch.end();
+        }
+        let mut chords = Vec::new();
+        for (step, outcome) in steps.iter().zip(batch.send(&self.link).await?) {
+            let Outcome::Done(complete) = outcome else { continue };
+            for chord in complete {
+                let body = match step {
+                    ChordStep::Open(open) => Some(&open.body),
+                    ChordStep::Part(part) => Some(&part.body),
+                    ChordStep::Grow { .. } => None,
+                };
+                chords.extend(self.ready_or_later(chord, body).await);
+            }
+        }
+        Ok(chords)
+    }
+
+    /// Everything that concluding a chord takes. A chord that cannot be read now stays complete, and is listed again.
+    pub(crate) async fn ready_or_later(&self, chord: Complete, body: Option<&Signature>) -> Option<ReadyChord> {
+        let group = chord.group.clone();
+        match ready(self, chord, body).await {
+            Ok(chord) => Some(chord),
+            Err(error) => {
+                tracing::error!(%group, "a chord is complete and cannot be read now, it will be tried again: {error}");
+                None
+            }
+        }
+    }
+
+    /// Makes sure that this process may conclude a chord, for some seconds more (5.7's EXTEND).
+    pub(super) async fn claim(&self, group: &GroupId) -> Result<bool, RedisError> {
+        let mut call = CLAIM.call(1);
+        call.arg(self.keys.celery.group(group)).arg(&self.token).arg(self.claim_ms());
+        Ok(self.link.script(&CLAIM, &call).await? == Answered::Int(1))
+    }
+
+    /// Concludes a chord that this process has claimed (5.7's CLEANUP).
+    pub(super) async fn close(&self, group: &GroupId) -> Result<bool, RedisError> {
+        let mut call = CLOSE.call(4);
+        call.arg(self.keys.celery.group(group)).arg(self.keys.chords()).arg(self.keys.bodies()).arg(self.keys.lasts());
+        call.arg(&self.token).arg(group.as_str());
+        Ok(self.link.script(&CLOSE, &call).await? == Answered::Int(1))
+    }
+
+    /// Chords that are complete and that nobody has concluded for as long as a claim lasts, claimed now.
+    pub(crate) async fn find_unconcluded(&self, limit: usize) -> Result<Vec<ReadyChord>, RedisError> {
+        let mut call = UNCONCLUDED.call(3);
+        call.arg(self.keys.chords()).arg(self.keys.bodies()).arg(self.keys.lasts());
+        call.arg(self.keys.groups()).arg(self.claim_ms()).arg(limit).arg(self.claim_ms()).arg(&self.token);
+        let found = answer::list(self.link.script(&UNCONCLUDED, &call).await?, "a look for chords")?;
+        let mut chords = Vec::with_capacity(found.len());
+        for chord in found {
+            chords.extend(self.ready_or_later(complete(chord)?, None).await);
+        }
+        Ok(chords)
+    }
+}
+
+/// A member of `.j`: `[1, task id, state, result or exception]`.
+fn member(part: &ChordPart) -> Vec<u8> {
+    let (state, value) = match &part.result {
+        PartResult::Value(value) => ("SUCCESS", value.clone()),
+        PartResult::Error(error) if error.exc_type == "TaskRevokedError" => ("REVOKED", error.to_value()),
+        PartResult::Error(error) => ("FAILURE", error.to_value()),
+    };
+    json::write(&Value::List(vec![Value::Int(1), Value::from(part.task_id.as_str()), Value::from(state), value]))
+}
+
+/// Reads a member, which a Celery worker may have written, compressed or not.
+fn read_member(bytes: &[u8]) -> Option<(TaskId, PartResult)> {
+    let inflated = inflate(bytes, Limits::default()).ok()?;
+    let value = json::parse(inflated.as_deref().unwrap_or(bytes), Limits::default()).ok()?;
+    let Value::List(items) = value else { return None };
+    let [_, task, state, result] = <[Value; 4]>::try_from(items).ok()?;
+    Some((TaskId::from(task.as_str()?), part_result(&State::by_name(state.as_str()?), result)))
+}
+
+fn part_result(state: &State, result: Value) -> PartResult {
+    match state {
+        State::Failure | State::Revoked => PartResult::Error(
+            TaskError::from_value(&result).unwrap_or_else(|_| TaskError::new("builtins", "Exception", "the failure's record cannot be read")),
+        ),
+        _ => PartResult::Value(result),
+    }
+}
+
+/// Everything that concluding a chord takes.
+async fn ready(backend: &RedisBackend, chord: Complete, body: Option<&Signature>) -> Result<ReadyChord, RedisError> {
+    let body = match body {
+        Some(body) => body.clone(),
+        None => signature(&chord.body)?,
+    };
+    let part = |index, task_id: TaskId, result| ChordPart {
+        group: chord.group.clone(),
+        index,
+        root_id: chord.root.clone().filter(|_| chord.last.as_ref() == Some(&task_id)),
+        task_id,
+        // The parts' bodies are cut down: the chord has it.
+        body: Signature::new(body.task.clone()),
+        result,
+    };
+    let parts = match &chord.tree {
+        Some(saved) => {
+            let tree = tree(saved)?;
+            let results = joined(backend, &tree).await?;
+            let children = tree.children.as_deref().unwrap_or_default();
+            let parts = children.iter().zip(results).enumerate();
+            parts.map(|(at, (child, result))| part(i64::try_from(at).ok(), TaskId::from(child.id.as_str()), result)).collect()
+        }
+        None => {
+            let mut parts = Vec::with_capacity(chord.members.len() / 2);
+            for pair in chord.members.chunks_exact(2) {
+                let [Answered::BulkString(bytes), score] = pair else { return Err(RedisError::strange("a chord's parts")) };
+                let (task, result) =
+                    read_member(bytes).ok_or_else(|| RedisError::Refused(format!("a part of chord {} cannot be read", chord.group)))?;
+                parts.push(part(index(score), task, result));
+            }
+            // Redis sorts equal scores by the member's bytes.
+            parts.sort_by(|a, b| (a.index.is_none(), a.index, &a.task_id).cmp(&(b.index.is_none(), b.index, &b.task_id)));
+            parts
+        }
+    };
+    Ok(ReadyChord { group: chord.group, body, parts, last: chord.last })
+}
+
+fn index(score: &Answered) -> Option<i64> {
+    match score {
+        Answered::BulkString(text) if text.eq_ignore_ascii_case(b"inf") => None,
+        other => answer::int(Some(other)),
+    }
+}
+
+fn signature(bytes: &[u8]) -> Result<Signature, RedisError> {
+    let value = json::parse(bytes, Limits::default());
+    let signature = value.and_then(|value| Signature::from_value(&value));
+    signature.map_err(|error| RedisError::Refused(format!("the body of a chord cannot be read: {error}")))
+}
+
+/// The results of a nested header's members, each nested group as a list.
+async fn joined(backend: &RedisBackend, tree: &ResultTuple) -> Result<Vec<PartResult>, RedisError> {
+    let mut ids = Vec::new();
+    leaves(tree, &mut ids);
+    for round in 0.. {
+        let records = backend.get(&ids).await.map_err(unavailable)?;
+        let records: Option<Vec<ResultRecord>> = records.into_iter().collect();
+        if let Some(records) = records.filter(|records| records.iter().all(|record| record.status.is_ready())) {
+            let mut records = records.into_iter();
+            return Ok(tree.children.iter().flatten().map(|child| join(child, &mut records)).collect());
+        }
+        if round == JOIN.1 {
+            break;
+        }
+        tokio::time::sleep(JOIN.0).await;
+    }
+    Err(RedisError::Unavailable(format!("results of members of group {} are not there yet", tree.id)))
+}
+
+fn leaves(tree: &ResultTuple, ids: &mut Vec<TaskId>) {
+    match tree.children.as_deref() {
+        None | Some([]) => ids.push(TaskId::from(tree.id.as_str())),
+        Some(children) => children.iter().for_each(|child| leaves(child, ids)),
+    }
+}
+
+fn join(tree: &ResultTuple, records: &mut impl Iterator<Item = ResultRecord>) -> PartResult {
+    let Some(children) = tree.children.as_deref().filter(|children| !children.is_empty()) else {
+        return records.next().map_or_else(|| PartResult::Value(Value::Null), |record| part_result(&record.status, record.result));
+    };
+    let mut values = Vec::with_capacity(children.len());
+    let mut failed = None;
+    for child in children {
+        match join(child, records) {
+            PartResult::Value(value) => values.push(value),
+            PartResult::Error(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(PartResult::Value(Value::List(values)), PartResult::Error)
+}
+
+fn unavailable(error: BackendError) -> RedisError {
+    match error {
+        BackendError::Unavailable { reason, .. } => RedisError::Unavailable(reason),
+        BackendError::Refused { reason, .. } => RedisError::Refused(reason),
+    }
+}

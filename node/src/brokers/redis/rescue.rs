@@ -1,0 +1,210 @@
+//! Bringing messages back: what dead nodes held, what nodes give back, what Celery's dead workers left, what is due.
+
+use std::time::Duration;
+
+use redis::Value;
+use umbel_proto::QueueName;
+
+use super::Shared;
+use crate::redis::{answer, entry, error::RedisError, instance, script::Script};
+
+static COLLECT: Script = Script::new("collect", include_str!("../../redis/scripts/collect.lua"));
+static BACK: Script = Script::new("back", include_str!("../../redis/scripts/back.lua"));
+static PROMOTE: Script = Script::new("promote", include_str!("../../redis/scripts/promote.lua"));
+static UNLOCK: Script =
+    Script::new("unlock", "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0");
+
+/// How many messages go back in one step.
+const SLICE: usize = 500;
+
+/// How many scheduled messages become ready in one step.
+const DUE: usize = 1000;
+
+/// How long one rescuer keeps others off. They would do no harm, but the order would suffer.
+const RESCUE_MS: u64 = 3000;
+
+/// How long one sweeper keeps others off: kombu's `unacked_mutex_expire`.
+const MUTEX_MS: u64 = 300_000;
+
+/// A held message on its way back.
+struct Return {
+    field: String,
+    entry: Vec<u8>,
+    begun: bool,
+}
+
+impl Shared {
+    /// Brings back what sessions held whose leases have ended; `false` when somebody else is at it.
+    pub(super) async fn rescue(&self) -> Result<bool, RedisError> {
+        let mut command = redis::cmd("EVAL");
+        command
+            .arg("local t = redis.call('TIME') return redis.call('ZCOUNT', KEYS[1], '-inf', t[1] * 1000 + math.floor(t[2] / 1000))")
+            .arg(1)
+            .arg(self.keys.leases());
+        if self.link.query::<u64>(&command).await? == 0 {
+            return Ok(true);
+        }
+        let token = instance();
+        if !self.lock(&self.keys.rescue(), &token, RESCUE_MS).await? {
+            return Ok(false);
+        }
+        let done = self.collect("").await;
+        self.unlock(&self.keys.rescue(), &token).await?;
+        let count = done?;
+        if count > 0 {
+            tracing::warn!(count, "the lease of a node has ended, its messages are back in their queues");
+        }
+        Ok(true)
+    }
+
+    /// Ends a session and gives everything back that it holds.
+    pub(super) async fn give_up(&self, session: &str) -> Result<(), RedisError> {
+        let known = self.held_by(session);
+        self.collect(session).await?;
+        self.let_go(known.iter().map(String::as_str));
+        Ok(())
+    }
+
+    async fn collect(&self, session: &str) -> Result<usize, RedisError> {
+        let mut count = 0;
+        loop {
+            let mut call = COLLECT.call(5);
+            call.arg(self.keys.leases()).arg(self.keys.kombu.unacked()).arg(self.keys.begun());
+            call.arg(self.keys.takers()).arg(self.keys.sessions()).arg(SLICE).arg(session);
+            let mut answer = answer::list(self.link.script(&COLLECT, &call).await?, "a rescue")?.into_iter();
+            // The first part says which sessions are empty now.
+            answer.next();
+            let mut returns = Vec::new();
+            while let (Some(field), Some(entry), Some(begun)) = (answer.next(), answer.next(), answer.next()) {
+                let (Some(field), Some(entry)) = (answer::text(field), answer::bytes(entry)) else {
+                    return Err(RedisError::strange("a rescue"));
+                };
+                returns.push(Return { field, entry, begun: begun == Value::Int(1) });
+            }
+            if returns.is_empty() {
+                return Ok(count);
+            }
+            count += self.bring_back(returns).await?;
+        }
+    }
+
+    /// Gives deliveries of this process back.
+    pub(super) async fn give_back(&self, tags: &[String]) -> Result<(), RedisError> {
+        let mut tags = tags.to_vec();
+        // The last one taken is pushed first, so that the first one leaves first.
+        tags.sort_by_key(|tag| std::cmp::Reverse(tag.rsplit(':').next().and_then(|number| number.parse::<u64>().ok())));
+        for slice in tags.chunks(SLICE) {
+            let entries = self.entries(slice.iter().map(String::as_str)).await?;
+            let mut command = redis::cmd("SMISMEMBER");
+            command.arg(self.keys.begun()).arg(slice);
+            let begun: Vec<bool> = self.link.query(&command).await?;
+            let returns = slice.iter().zip(entries).zip(begun).filter_map(|((field, entry), begun)| {
+                entry.map(|entry| Return { field: field.clone(), entry: entry.to_vec(), begun })
+            });
+            self.bring_back(returns.collect()).await?;
+            self.let_go(slice.iter().map(String::as_str));
+        }
+        Ok(())
+    }
+
+    async fn bring_back(&self, returns: Vec<Return>) -> Result<usize, RedisError> {
+        if returns.is_empty() {
+            return Ok(0);
+        }
+        let mut call = BACK.call(3);
+        call.arg(self.keys.kombu.unacked()).arg(self.keys.kombu.unacked_index()).arg(self.keys.begun());
+        for Return { field, entry, begun } in returns {
+            let back = entry::restore(&entry, |passage| {
+                passage.attempts += 1;
+                passage.lost |= begun;
+            });
+            let queue = self.home(&back).await?;
+            call.arg(field).arg(self.list_of(&back, &queue)).arg(back.envelope);
+        }
+        let count = answer::int(Some(&self.link.script(&BACK, &call).await?));
+        count.and_then(|count| usize::try_from(count).ok()).ok_or_else(|| RedisError::strange("a rescue"))
+    }
+
+    /// Moves what is due; says when the next is.
+    pub(super) async fn promote(&self) -> Result<Option<Duration>, RedisError> {
+        loop {
+            let mut call = PROMOTE.call(1);
+            call.arg(self.keys.schedules()).arg(self.keys.prefix()).arg(DUE);
+            let answer = answer::list(self.link.script(&PROMOTE, &call).await?, "a look at the schedule")?;
+            let [Value::Int(moved), Value::Int(now), Value::Int(next)] = answer[..] else {
+                return Err(RedisError::strange("a look at the schedule"));
+            };
+            if next < 0 {
+                return Ok(None);
+            }
+            if next > now || moved == 0 {
+                return Ok(Some(Duration::from_millis(u64::try_from(next - now).unwrap_or(0))));
+            }
+        }
+    }
+
+    /// Restores what Celery's workers took and have neither acknowledged nor restored within the visibility timeout, under
+    /// kombu's own lock and by its own rule (`kombu/transport/redis.py`).
+    pub(super) async fn sweep(&self) -> Result<(), RedisError> {
+        let token = instance();
+        let mutex = self.keys.kombu.unacked_mutex();
+        if !self.lock(&mutex, &token, MUTEX_MS).await? {
+            return Ok(());
+        }
+        let swept = self.restore_stale().await;
+        self.unlock(&mutex, &token).await?;
+        let count = swept?;
+        if count > 0 {
+            tracing::warn!(count, "messages that nobody acknowledged within the visibility timeout are back in their queues");
+        }
+        Ok(())
+    }
+
+    async fn restore_stale(&self) -> Result<usize, RedisError> {
+        let mut count = 0;
+        loop {
+            let (seconds, _): (i64, i64) = self.link.query(&redis::cmd("TIME")).await?;
+            let ceiling = seconds - i64::try_from(self.options.visibility_timeout.as_secs()).unwrap_or(i64::MAX);
+            let mut command = redis::cmd("ZRANGE");
+            command.arg(self.keys.kombu.unacked_index()).arg(ceiling).arg("-inf").arg("BYSCORE").arg("REV").arg("LIMIT").arg(0).arg(SLICE);
+            let tags: Vec<String> = self.link.query(&command).await?;
+            let mut returns = Vec::new();
+            let mut orphans = Vec::new();
+            for (field, entry) in tags.iter().zip(self.entries(tags.iter().map(String::as_str)).await?) {
+                match entry {
+                    Some(entry) => returns.push(Return { field: field.clone(), entry: entry.to_vec(), begun: false }),
+                    None => orphans.push(field.clone()),
+                }
+            }
+            let found = tags.len();
+            count += self.bring_back(returns).await?;
+            if !orphans.is_empty() {
+                let mut command = redis::cmd("ZREM");
+                command.arg(self.keys.kombu.unacked_index()).arg(orphans);
+                self.link.run(&command).await?;
+            }
+            if found < SLICE {
+                return Ok(count);
+            }
+        }
+    }
+
+    async fn lock(&self, key: &str, token: &str, ms: u64) -> Result<bool, RedisError> {
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(token).arg("NX").arg("PX").arg(ms);
+        Ok(self.link.run(&command).await? == Value::Okay)
+    }
+
+    async fn unlock(&self, key: &str, token: &str) -> Result<(), RedisError> {
+        let mut call = UNLOCK.call(1);
+        call.arg(key).arg(token);
+        self.link.script(&UNLOCK, &call).await.map(drop)
+    }
+
+    /// The queue that an entry belongs to, wherever it was written.
+    pub(super) fn queue_of_entry(entry: &[u8]) -> QueueName {
+        let quoted = entry.strip_suffix(b"]").unwrap_or(entry);
+        let name = quoted.strip_suffix(b"\"").and_then(|rest| rest.iter().rposition(|byte| *byte == b'"').map(|at| &rest[at + 1..]));
+        QueueName::from(String::from_utf8_lossy(name.unwrap_or_default()).as_ref())
+    }
+}

@@ -1,0 +1,210 @@
+//! The names of keys: kombu's and Celery's (`umbel_proto::keyspace`), and the few of Umbel's own.
+//!
+//! Own keys begin with `umbel:`; nothing of Celery's structures changes its meaning. Broker keys carry `global_keyprefix`
+//! verbatim; result keys have a prefix of their own.
+
+use umbel_proto::{
+    GroupId, QueueName, TaskId,
+    keyspace::{BrokerKeys, PRIORITY_STEPS, ResultKeys, SEPARATOR},
+};
+
+/// How kombu names things; `broker_transport_options` can change it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// `global_keyprefix`.
+    pub prefix: String,
+    /// `priority_steps`, ascending. The first is the most urgent, the reverse of RabbitMQ.
+    pub steps: Vec<u8>,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { prefix: String::new(), steps: PRIORITY_STEPS.to_vec() }
+    }
+}
+
+/// The names of the broker's keys: kombu's, and Umbel's own.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// kombu's.
+    pub kombu: BrokerKeys,
+    layout: Layout,
+}
+
+impl Keys {
+    /// Names for a layout in a database.
+    pub fn new(layout: &Layout, db: i64) -> Self {
+        Self { kombu: BrokerKeys::new(&layout.prefix, &layout.steps, db), layout: layout.clone() }
+    }
+
+    /// `global_keyprefix`.
+    pub fn prefix(&self) -> &str {
+        &self.layout.prefix
+    }
+
+    fn own(&self, name: &str) -> String {
+        format!("{}umbel:{name}", self.layout.prefix)
+    }
+
+    /// The list for messages of a priority.
+    pub fn list(&self, queue: &QueueName, priority: Option<i64>) -> String {
+        let priority = priority.unwrap_or(0).clamp(0, 9);
+        self.kombu.queue(queue, u8::try_from(priority).unwrap_or(0))
+    }
+
+    /// Messages of a queue whose early acknowledged run died with its node: only nodes take them, to record the loss.
+    pub fn lost(&self, queue: &QueueName) -> String {
+        self.own(&format!("lost:{queue}"))
+    }
+
+    /// Sorted set: session to the end of its lease, in milliseconds of the server's clock; 0 is dead.
+    pub fn leases(&self) -> String {
+        self.own("leases")
+    }
+
+    /// Hash: session to the number of its present taker, so that a take that comes late takes nothing.
+    pub fn takers(&self) -> String {
+        self.own("takers")
+    }
+
+    /// Hash: session to what it is (JSON: node, queues).
+    pub fn sessions(&self) -> String {
+        self.own("sessions")
+    }
+
+    /// Set: entries of `unacked` that were acknowledged early. They are in no index, so no Celery worker restores them.
+    pub fn begun(&self) -> String {
+        self.own("begun")
+    }
+
+    /// Set of the queues that are paused.
+    pub fn paused(&self) -> String {
+        self.own("paused")
+    }
+
+    /// Set of the queues that nodes have published to or taken from.
+    pub fn queues(&self) -> String {
+        self.own("queues")
+    }
+
+    /// Sorted set: queue to when the next of its scheduled messages is due.
+    pub fn schedules(&self) -> String {
+        self.own("schedules")
+    }
+
+    /// Sorted set: id of a scheduled message to when it is due.
+    pub fn due(&self, queue: &QueueName) -> String {
+        self.own(&format!("due:{queue}"))
+    }
+
+    /// Hash: id of a scheduled message to its step and envelope.
+    pub fn scheduled(&self, queue: &QueueName) -> String {
+        self.own(&format!("scheduled:{queue}"))
+    }
+
+    /// Which session looks after the schedule.
+    pub fn clock(&self) -> String {
+        self.own("clock")
+    }
+
+    /// Sorted set: id of a dead letter to when it came.
+    pub fn dead(&self) -> String {
+        self.own("dead")
+    }
+
+    /// Hash: id of a dead letter to its record.
+    pub fn letters(&self) -> String {
+        self.own("letters")
+    }
+
+    /// Sorted set: order not to run something to when it was given.
+    pub fn revoked(&self) -> String {
+        self.own("revoked")
+    }
+
+    /// Hash: queue to the message last seen at its head and since when.
+    pub fn heads(&self) -> String {
+        self.own("heads")
+    }
+
+    /// Lock of whoever brings a dead node's messages back.
+    pub fn rescue(&self) -> String {
+        self.own("rescue")
+    }
+}
+
+/// The names of results: Celery's, and Umbel's own.
+#[derive(Debug, Clone)]
+pub struct Results {
+    /// Celery's.
+    pub celery: ResultKeys,
+    task: String,
+    own: String,
+}
+
+impl Results {
+    /// Names with the `global_keyprefix` of the backend's own options.
+    pub fn new(prefix: &str) -> Self {
+        let celery = ResultKeys::new(prefix);
+        let task = celery.task(&TaskId::from(""));
+        let own = task.strip_suffix("celery-task-meta-").unwrap_or_default().to_owned() + "umbel:";
+        Self { celery, task, own }
+    }
+
+    /// The task of a channel; `None` for other channels.
+    pub fn task_of<'a>(&self, channel: &'a str) -> Option<&'a str> {
+        channel.strip_prefix(&*self.task)
+    }
+
+    /// Sorted set of the chords that nodes know of and that have not been concluded, to when they were last looked at.
+    pub fn chords(&self) -> String {
+        format!("{}chords", self.own)
+    }
+
+    /// Hash: chord to its body's signature.
+    pub fn bodies(&self) -> String {
+        format!("{}bodies", self.own)
+    }
+
+    /// Hash: chord to the task that completed it, and that task's root.
+    pub fn lasts(&self) -> String {
+        format!("{}lasts", self.own)
+    }
+
+    /// What stands before the id in a group's key.
+    pub fn groups(&self) -> String {
+        self.celery.group(&GroupId::from(""))
+    }
+}
+
+/// The parts of a member of a binding set: routing key, pattern, queue.
+pub(crate) fn bound(member: &str) -> Option<(&str, &str, QueueName)> {
+    let mut parts = member.split(SEPARATOR);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(key), Some(pattern), Some(queue), None) if !queue.is_empty() => Some((key, pattern, QueueName::from(queue))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_lead_back_to_tasks() {
+        for prefix in ["", "rk", "rk:"] {
+            let keys = Results::new(prefix);
+            assert_eq!(keys.task_of(&keys.celery.task(&TaskId::from("t"))), Some("t"));
+            assert_eq!(keys.task_of("other"), None);
+        }
+        assert_eq!(Results::new("rk").chords(), "rk_umbel:chords");
+    }
+
+    #[test]
+    fn priorities_out_of_range_are_brought_into_it() {
+        let keys = Keys::new(&Layout::default(), 0);
+        let queue = QueueName::from("q");
+        let lists = [None, Some(-1), Some(4), Some(300)].map(|priority| keys.list(&queue, priority));
+        assert_eq!(lists, ["q", "q", "q\u{6}\u{16}3", "q\u{6}\u{16}9"]);
+    }
+}

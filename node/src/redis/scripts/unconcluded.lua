@@ -1,0 +1,51 @@
+-- Looks for chords that are complete and that nobody has concluded for a while, and claims them for this ledger.
+-- KEYS: chords, bodies, lasts. ARGV: prefix of group keys, grace in ms, limit, claim TTL in ms, claim token.
+-- Answers per chord: group, last task, its root, saved tree or false, members and scores, body.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local answer, wanted = {}, tonumber(ARGV[3])
+
+local function leaves(tree)
+  if type(tree) ~= 'table' then return 0 end
+  local children = tree[2]
+  if type(children) ~= 'table' or #children == 0 then return 1 end
+  local count = 0
+  for _, child in ipairs(children) do count = count + leaves(child) end
+  return count
+end
+
+local function forget(group)
+  redis.call('ZREM', KEYS[1], group)
+  redis.call('HDEL', KEYS[2], group)
+  redis.call('HDEL', KEYS[3], group)
+end
+
+for _, group in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]), 'LIMIT', 0, wanted + 1000)) do
+  if #answer >= wanted then break end
+  local p = ARGV[1] .. group
+  local size, holder = redis.call('GET', p .. '.s'), redis.call('GET', p .. '.c')
+  if holder == 'done' or (not size and redis.call('EXISTS', p .. '.j') == 0) then
+    -- Concluded by somebody else, or expired. A Celery 5.6 worker that concludes leaves its marks of 5.7 behind.
+    redis.call('DEL', p .. '.d')
+    forget(group)
+  else
+    local body, complete = redis.call('HGET', KEYS[2], group), false
+    if size and not holder and body then
+      local needed, saved = (tonumber(size) or 0), redis.call('GET', p)
+      if saved then
+        local ok, meta = pcall(cjson.decode, saved)
+        if ok and type(meta) == 'table' then needed = math.max(needed, leaves(meta['result'])) end
+      end
+      needed = needed + (tonumber(redis.call('GET', p .. '.t') or '0') or 0)
+      if redis.call('ZCARD', p .. '.j') >= needed then
+        redis.call('SET', p .. '.c', ARGV[5], 'PX', ARGV[4])
+        local last = redis.call('HGET', KEYS[3], group) or '\n'
+        local cut = string.find(last, '\n', 1, true)
+        answer[#answer + 1] = {group, string.sub(last, 1, cut - 1), string.sub(last, cut + 1), saved or false,
+          redis.call('ZRANGE', p .. '.j', 0, -1, 'WITHSCORES'), body}
+      end
+    end
+    redis.call('ZADD', KEYS[1], now, group)
+  end
+end
+return answer
