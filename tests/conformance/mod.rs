@@ -2,4 +2,5 @@
 
 mod embedded;
 mod killed;
+mod redis;
 mod native;

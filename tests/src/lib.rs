@@ -4,4 +4,5 @@
 pub mod conformance;
 pub mod crash;
 pub mod program;
+pub mod servers;
 pub mod wait;

@@ -28,6 +28,11 @@ pub trait Stage: Sized + Send + Sync {
     /// A new, empty instance.
     async fn fresh(setup: Setup) -> Self;
 
+    /// The priority of the messages that are this urgent; 9 is the most. On most brokers it is the same number.
+    fn urgency(urgency: u8) -> u8 {
+        urgency
+    }
+
     /// What is tested.
     fn backbone(&self) -> &Backbone;
 

@@ -211,7 +211,7 @@ pub async fn a_begun_message_can_end<S: Stage>() {
 /// An accepted message is there after a crash, in its place.
 pub async fn everything_published_survives<S: Stage>() {
     let mut stage = S::fresh(Setup::default()).await;
-    let batch = ids("m", 300).iter().enumerate().map(|(at, id)| urgent("q", id, (at % 2) as u8 * 9)).collect();
+    let batch = ids("m", 300).iter().enumerate().map(|(at, id)| urgent("q", id, S::urgency((at % 2) as u8 * 9))).collect();
     publish(&*stage.broker(), batch).await;
     stage = stage.reopen().await;
     let broker = stage.broker();
@@ -235,10 +235,10 @@ pub async fn everything_held_comes_back_after_a_crash<S: Stage>() {
     let broker = stage.broker();
     let mut subscription = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;
     let again = fetch(&mut subscription, 5).await;
-    assert_eq!(ids_of(&again), ["m0", "m1", "m2", "m4", "m5"]);
-    assert_eq!(
-        again.iter().map(|delivery| (delivery.held.attempt, delivery.lost)).collect::<Vec<_>>(),
-        [(2, false), (2, true), (2, false), (1, false), (1, false)]
-    );
+    // Where among the others what is lost comes is nobody's business: it is not run.
+    let (lost, again): (Vec<_>, Vec<_>) = again.into_iter().partition(|delivery| delivery.lost);
+    assert_eq!((ids_of(&lost), lost[0].held.attempt), (ids("m", 2).split_off(1), 2));
+    assert_eq!(ids_of(&again), ["m0", "m2", "m4", "m5"]);
+    assert_eq!(again.iter().map(|delivery| delivery.held.attempt).collect::<Vec<_>>(), [2, 2, 1, 1]);
     assert!(!release(&*broker, &taken[0].held, Release::Ack).await, "a holder from before the crash settled something");
 }

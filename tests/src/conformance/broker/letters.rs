@@ -12,7 +12,11 @@ use crate::{
 };
 
 async fn bury(broker: &dyn Broker, id: &str, reason: DeadReason) {
-    publish(broker, vec![urgent("q", id, 3)]).await;
+    bury_urgent(broker, id, reason, 0).await;
+}
+
+async fn bury_urgent(broker: &dyn Broker, id: &str, reason: DeadReason, priority: u8) {
+    publish(broker, vec![urgent("q", id, priority)]).await;
     let mut subscription = subscribe(broker, "undertaker", &["q"], LONG_LEASE).await;
     let taken = fetch_one(&mut subscription).await;
     assert!(release(broker, &taken.held, Release::Dead { reason, detail: format!("because of {id}") }).await);
@@ -53,8 +57,8 @@ pub async fn dead_letters_are_listed_newest_first<S: Stage>() {
 pub async fn a_dead_letter_can_be_sent_again<S: Stage>() {
     let stage = S::fresh(Setup::default()).await;
     let broker = stage.broker();
-    bury(&*broker, "m", DeadReason::UnknownTask).await;
-    publish(&*broker, vec![message("q", "ordinary")]).await;
+    bury_urgent(&*broker, "m", DeadReason::UnknownTask, S::urgency(9)).await;
+    publish(&*broker, vec![urgent("q", "ordinary", S::urgency(0))]).await;
     let letter = broker.dead(1).await.unwrap().remove(0).id;
     assert!(broker.dead_retry(&letter).await.unwrap());
     assert!(!broker.dead_retry(&letter).await.unwrap());

@@ -53,7 +53,8 @@ pub async fn parts_come_in_any_order<S: Stage>() {
     let indexes: Vec<Option<i64>> = ready.parts.iter().map(|part| part.index).collect();
     assert_eq!(indexes, [Some(-1), Some(0), Some(2), Some(11), None]);
     assert_eq!(ready.parts[2].result, PartResult::Value(Value::Int(20)));
-    assert_eq!(ready.parts[2].root_id, Some(TaskId::from("root")));
+    let last = ready.parts.iter().find(|part| ready.last.as_ref() == Some(&part.task_id)).unwrap();
+    assert_eq!(last.root_id, Some(TaskId::from("root")), "the body's root");
     assert_eq!((ready.group.as_str(), ready.last), ("g", Some(TaskId::from("t-1"))));
     assert_eq!(ready.body, body("g"));
     assert_eq!(progress(&*stage.backend(), "g").await, Some((5, 5)));
@@ -89,7 +90,8 @@ pub async fn equal_indexes_of_different_tasks_are_two_parts<S: Stage>() {
 pub async fn a_failed_part_completes_like_any_other<S: Stage>() {
     let stage = S::fresh(Setup::default()).await;
     let ledger = stage.ledger();
-    let error = TaskError { traceback: Some("Traceback".to_owned()), ..TaskError::new("builtins", "ValueError", "bad") };
+    // Not every store keeps the traceback with the part; the member's own result has it.
+    let error = TaskError::new("builtins", "ValueError", "bad");
     done(&*ledger, open(vec![open_chord("g", 2)])).await;
     let failed = part_with("g", Some(0), "t0", PartResult::Error(error.clone()));
     assert!(done(&*ledger, open(vec![failed])).await.is_empty());
@@ -231,10 +233,13 @@ pub async fn an_unconcluded_chord_is_found_after_a_crash<S: Stage>() {
     assert!(stage.ledger().unconcluded(10).await.unwrap().is_empty(), "listed although it was told just now");
     stage = stage.reopen().await;
     let ledger = stage.ledger();
-    assert_eq!(ledger.unconcluded(2).await.unwrap().len(), 2);
-    for chord in ledger.unconcluded(10).await.unwrap() {
-        assert_eq!((chord.parts.len(), &chord.body), (1, &body(chord.group.as_str())));
-        done(&*ledger, conclusion(chord.group.as_str())).await;
+    for count in [2, 1] {
+        let found = ledger.unconcluded(2).await.unwrap();
+        assert_eq!(found.len(), count);
+        for chord in found {
+            assert_eq!((chord.parts.len(), &chord.body), (1, &body(chord.group.as_str())));
+            done(&*ledger, conclusion(chord.group.as_str())).await;
+        }
     }
     assert!(ledger.unconcluded(10).await.unwrap().is_empty());
     assert_eq!(bodies(&stage).await, 3);

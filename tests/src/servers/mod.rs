@@ -1,0 +1,3 @@
+//! Servers as child processes: private ones, on ports nobody else has, gone with the test.
+
+pub mod redis;
