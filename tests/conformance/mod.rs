@@ -2,5 +2,5 @@
 
 mod embedded;
 mod killed;
-mod redis;
 mod native;
+mod redis;

@@ -98,7 +98,9 @@ impl Backbone {
             return match results {
                 None if backend.is_none() => Ok(Self::redis(RedisBroker::open(messages.clone(), redis.clone()), messages, redis)),
                 None => Err(BackboneError::Unknown { what: "result backend", url: without_password(backend.unwrap_or_default()) }),
-                Some(results) if results.same_server(&messages) => Ok(Self::redis(RedisBroker::open(messages, redis.clone()), results, redis)),
+                Some(results) if results.same_server(&messages) => {
+                    Ok(Self::redis(RedisBroker::open(messages, redis.clone()), results, redis))
+                }
                 Some(results) => {
                     let broker = RedisBroker::open(messages, redis.clone());
                     Ok(Self::phased(Arc::new(broker), Arc::new(RedisBackend::open(results, redis))))

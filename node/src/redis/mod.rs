@@ -27,9 +27,9 @@ pub(crate) mod tracking;
 mod url;
 
 pub use error::RedisError;
+pub use keys::Layout;
 pub use link::{Link, LinkState};
 pub(crate) use name::instance;
-pub use keys::Layout;
 pub use url::{Target, UrlError};
 
 use std::time::Duration;

@@ -32,8 +32,7 @@ async fn ask(host: &str, port: u16, name: &str, password: Option<&str>, patience
     let info = ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info().map_err(|error| judge(&error, &at))?;
     let client = Client::open(info.set_redis_settings(settings)).map_err(|error| judge(&error, &at))?;
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
-    let mut connection =
-        client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| judge(&error, &at))?;
+    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| judge(&error, &at))?;
     let found: Option<(String, u16)> = redis::cmd("SENTINEL")
         .arg("get-master-addr-by-name")
         .arg(name)

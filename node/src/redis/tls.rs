@@ -42,7 +42,8 @@ impl Tls {
     /// Reads the files. They are read at each connecting, so that renewed certificates are taken.
     pub(crate) fn certificates(&self) -> Result<TlsCertificates, RedisError> {
         let read = |path: &PathBuf| {
-            fs::read(path).map_err(|error| RedisError::Refused(format!("cannot read {}: {error}; look at the ssl_ options", path.display())))
+            fs::read(path)
+                .map_err(|error| RedisError::Refused(format!("cannot read {}: {error}; look at the ssl_ options", path.display())))
         };
         let client_tls = match &self.identity {
             Some((certificate, key)) => Some(ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? }),

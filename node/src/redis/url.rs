@@ -102,7 +102,8 @@ impl Target {
         }
         let master = query.get("master_name").ok_or_else(|| wrong("a sentinel address needs ?master_name="))?;
         let sentinel_password = query.get("sentinel_password");
-        let tls = if query.get("ssl_cert_reqs").is_some() || query.get("ssl_ca_certs").is_some() { Some(Tls::from_query(query)?) } else { None };
+        let tls =
+            if query.get("ssl_cert_reqs").is_some() || query.get("ssl_ca_certs").is_some() { Some(Tls::from_query(query)?) } else { None };
         let address = Address::Sentinel { hosts, master, password: sentinel_password };
         Ok(Self { address, user, password, db: database(path, query)?, tls })
     }
@@ -209,7 +210,8 @@ fn decode(text: &str) -> Result<String, UrlError> {
             continue;
         }
         let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or_else(|| wrong("a `%` is not followed by two digits"))?;
+        let byte =
+            digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or_else(|| wrong("a `%` is not followed by two digits"))?;
         bytes.push(byte);
         rest = &tail[2..];
     }

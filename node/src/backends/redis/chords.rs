@@ -12,9 +12,7 @@ use std::{
 };
 
 use redis::Value as Answered;
-use umbel_proto::{
-    GroupId, Limits, ResultRecord, ResultTuple, Signature, State, TaskError, TaskId, Value, codec::json, inflate,
-};
+use umbel_proto::{GroupId, Limits, ResultRecord, ResultTuple, Signature, State, TaskError, TaskId, Value, codec::json, inflate};
 use umbel_scheduler::{ChordPart, PartResult, ReadyChord};
 
 use super::{super::ChordStep, RedisBackend, tree};
@@ -219,7 +217,8 @@ fn read_member(bytes: &[u8]) -> Option<(TaskId, PartResult)> {
 fn part_result(state: &State, result: Value) -> PartResult {
     match state {
         State::Failure | State::Revoked => PartResult::Error(
-            TaskError::from_value(&result).unwrap_or_else(|_| TaskError::new("builtins", "Exception", "the failure's record cannot be read")),
+            TaskError::from_value(&result)
+                .unwrap_or_else(|_| TaskError::new("builtins", "Exception", "the failure's record cannot be read")),
         ),
         _ => PartResult::Value(result),
     }

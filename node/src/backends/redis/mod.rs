@@ -27,7 +27,8 @@ use crate::redis::{
     script::Script,
 };
 
-static STORE: Script = Script::new("store", concat!(include_str!("../../redis/scripts/record.lua"), include_str!("../../redis/scripts/store.lua")));
+static STORE: Script =
+    Script::new("store", concat!(include_str!("../../redis/scripts/record.lua"), include_str!("../../redis/scripts/store.lua")));
 
 /// How many records one call reads or writes.
 const SLICE: usize = 500;

@@ -18,7 +18,12 @@ use super::{
     super::{BackendError, Watch},
     decode,
 };
-use crate::redis::{Link, Target, answer, error::RedisError, keys::Results, link::{Habits, Hearer}};
+use crate::redis::{
+    Link, Target, answer,
+    error::RedisError,
+    keys::Results,
+    link::{Habits, Hearer},
+};
 
 /// How many records a watch keeps that nobody has asked for yet; beyond it, it reads again what is stored.
 pub(super) const HEARD: usize = 1024;

@@ -5,12 +5,7 @@ use umbel_proto::{Envelope, Limits};
 use super::{super::DeadLetter, Shared};
 use crate::{
     clock,
-    redis::{
-        commit::Letter,
-        entry::Passage,
-        error::RedisError,
-        script::Script,
-    },
+    redis::{commit::Letter, entry::Passage, error::RedisError, script::Script},
 };
 
 /// Takes a letter away and, when there is an envelope, sends it again; only one of two at the same time does.

@@ -35,9 +35,21 @@ pub(crate) struct Posting {
 pub(crate) enum Payment {
     Ack,
     Begin,
-    Requeue { list: String, envelope: Vec<u8> },
-    RequeueAt { queue: QueueName, id: String, due: i64, list: String, envelope: Vec<u8> },
-    Dead { id: String, letter: Vec<u8> },
+    Requeue {
+        list: String,
+        envelope: Vec<u8>,
+    },
+    RequeueAt {
+        queue: QueueName,
+        id: String,
+        due: i64,
+        list: String,
+        envelope: Vec<u8>,
+    },
+    Dead {
+        id: String,
+        letter: Vec<u8>,
+    },
     /// It is not held any more.
     Gone,
 }
@@ -136,8 +148,7 @@ impl Shared {
     }
 
     async fn release_slice(&self, slice: &[(Held, Release)]) -> Result<Vec<bool>, RedisError> {
-        let wanted: Vec<(&DeliveryTag, u32, &Release)> =
-            slice.iter().map(|(held, release)| (&held.tag, held.attempt, release)).collect();
+        let wanted: Vec<(&DeliveryTag, u32, &Release)> = slice.iter().map(|(held, release)| (&held.tag, held.attempt, release)).collect();
         let payments = self.payments(&wanted).await?;
         let sent: Vec<usize> = (0..slice.len()).filter(|at| !matches!(payments[*at], Payment::Gone)).collect();
         let mut commits = Batch::new(&self.keys, self.db(), None, sent.len());

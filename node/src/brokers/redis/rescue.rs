@@ -98,9 +98,11 @@ impl Shared {
             let mut command = redis::cmd("SMISMEMBER");
             command.arg(self.keys.begun()).arg(slice);
             let begun: Vec<bool> = self.link.query(&command).await?;
-            let returns = slice.iter().zip(entries).zip(begun).filter_map(|((field, entry), begun)| {
-                entry.map(|entry| Return { field: field.clone(), entry: entry.to_vec(), begun })
-            });
+            let returns = slice
+                .iter()
+                .zip(entries)
+                .zip(begun)
+                .filter_map(|((field, entry), begun)| entry.map(|entry| Return { field: field.clone(), entry: entry.to_vec(), begun }));
             self.bring_back(returns.collect()).await?;
             self.let_go(slice.iter().map(String::as_str));
         }

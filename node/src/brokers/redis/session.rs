@@ -202,18 +202,11 @@ impl Session {
         Ok(taken)
     }
 
-    fn read(
-        &self,
-        shared: &Shared,
-        wanted: &Wanted,
-        order: &[usize],
-        name: &str,
-        first: u64,
-        value: Value,
-    ) -> Result<Taken, RedisError> {
+    fn read(&self, shared: &Shared, wanted: &Wanted, order: &[usize], name: &str, first: u64, value: Value) -> Result<Taken, RedisError> {
         let strange = || RedisError::strange("a take");
         let queue = |value: &Value| -> Result<&QueueName, RedisError> {
-            let at = answer::int(Some(value)).and_then(|at| usize::try_from(at - 1).ok()).and_then(|at| order.get(at)).ok_or_else(strange)?;
+            let at =
+                answer::int(Some(value)).and_then(|at| usize::try_from(at - 1).ok()).and_then(|at| order.get(at)).ok_or_else(strange)?;
             Ok(&wanted.queues[*at])
         };
         let mut items = answer::list(value, "a take")?.into_iter();

@@ -180,7 +180,8 @@ impl Subscription for RedisSubscription {
             self.wait_for_lease().await;
             if !self.ready.is_empty() {
                 let count = self.ready.len().min(max as usize);
-                let handed: Vec<Delivery> = self.ready.drain(..count).filter(|delivery| self.shared.is_held(delivery.held.tag.as_str())).collect();
+                let handed: Vec<Delivery> =
+                    self.ready.drain(..count).filter(|delivery| self.shared.is_held(delivery.held.tag.as_str())).collect();
                 if handed.is_empty() {
                     continue;
                 }
@@ -222,6 +223,9 @@ impl Subscription for RedisSubscription {
 
 impl std::fmt::Debug for RedisSubscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisSubscription").field("session", &self.session.name()).field("queues", &self.wanted.queues).finish_non_exhaustive()
+        f.debug_struct("RedisSubscription")
+            .field("session", &self.session.name())
+            .field("queues", &self.wanted.queues)
+            .finish_non_exhaustive()
     }
 }

@@ -112,7 +112,13 @@ pub async fn peeking_takes_nothing<S: Stage>() {
     let due = now() + 1_000_000;
     publish(
         &*broker,
-        vec![urgent("q", "a", S::urgency(4)), urgent("q", "u", S::urgency(5)), urgent("q", "b", S::urgency(4)), scheduled("q", "s2", due + 1), scheduled("q", "s1", due)],
+        vec![
+            urgent("q", "a", S::urgency(4)),
+            urgent("q", "u", S::urgency(5)),
+            urgent("q", "b", S::urgency(4)),
+            scheduled("q", "s2", due + 1),
+            scheduled("q", "s1", due),
+        ],
     )
     .await;
     let mut subscription = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;

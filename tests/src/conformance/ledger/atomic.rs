@@ -43,7 +43,11 @@ pub async fn an_ending_happens_whole<S: Stage>() {
     publish(&*broker, vec![message("q", "t")]).await;
     let mut subscription = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;
     let taken = fetch_one(&mut subscription).await;
-    let next = [send(urgent("next", "n1", S::urgency(0))), send(scheduled("next", "n2", now() + 1_000_000)), send(urgent("next", "n3", S::urgency(9)))];
+    let next = [
+        send(urgent("next", "n1", S::urgency(0))),
+        send(scheduled("next", "n2", now() + 1_000_000)),
+        send(urgent("next", "n3", S::urgency(9))),
+    ];
     let effects = next.into_iter().chain([success("t"), Effect::Release(Release::Ack)]).collect();
     assert!(done(&*ledger, ending(&taken.held, effects)).await.is_empty());
     assert_eq!(stored(&*stage.backend(), "t").await, Some(State::Success));

@@ -164,7 +164,11 @@ async fn run<S: Stage>(seed: u64) {
 fn check_told(model: &Model, ready: &[umbel::scheduler::ReadyChord], expected: &[String], seed: u64, round: i32) {
     for chord in ready {
         let group = chord.group.as_str();
-        assert!(model.orphans.contains(group) || expected.iter().any(|told| told == group), "seed {seed}, round {round}: {} was told", chord.group);
+        assert!(
+            model.orphans.contains(group) || expected.iter().any(|told| told == group),
+            "seed {seed}, round {round}: {} was told",
+            chord.group
+        );
     }
     for group in expected.iter().filter(|group| model.is_complete(group)) {
         assert!(ready.iter().any(|chord| chord.group.as_str() == group), "seed {seed}, round {round}: {group} was not told");
