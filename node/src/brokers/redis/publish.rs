@@ -234,10 +234,11 @@ impl Shared {
 
     /// The queue that an entry goes back to.
     pub(super) async fn home(&self, back: &Back) -> Result<QueueName, RedisError> {
-        if !back.exchange.is_empty() && back.exchange != back.routing_key {
-            if let Some(queue) = self.bound(&back.exchange, &back.routing_key).await? {
-                return Ok(queue);
-            }
+        if !back.exchange.is_empty()
+            && back.exchange != back.routing_key
+            && let Some(queue) = self.bound(&back.exchange, &back.routing_key).await?
+        {
+            return Ok(queue);
         }
         Ok(QueueName::from(back.routing_key.as_str()))
     }
