@@ -1,7 +1,7 @@
 //! Task facts: everything worth telling about a task, in one place, so that log line, metric and event cannot disagree.
 //!
 //! The pipeline tells [`Facts`] what happened to a task; here, and nowhere else, that becomes a line in Celery's words
-//! ([`line`]), counters ([`Counters`]) and an [`Event`] for whoever subscribed. Endings are told when they are durable.
+//! ([`mod@line`]), counters ([`Counters`]) and an [`Event`] for whoever subscribed. Endings are told when they are durable.
 //!
 //! What bounds it: counters are made at the start, one set for each known task and one for all unknown ones; events wait in
 //! a ring of [`EVENTS_MAX`], and a subscriber that lags behind loses the oldest and is told how many.

@@ -1,6 +1,6 @@
 //! Celery's notation for calls and workflows, as text: `add(2, 2) | mul(8)`.
 //!
-//! **What it owns.** The way from a text to a [`Signature`] ([`parse`]), back ([`print`]), and from a file of signatures as
+//! **What it owns.** The way from a text to a [`Signature`] ([`parse`]), back ([`print()`]), and from a file of signatures as
 //! JSON ([`read_json`]). **What bounds it.** Texts up to [`LENGTH_MAX`] bytes, nested up to [`DEPTH_MAX`] deep. It runs nothing,
 //! looks nothing up and never panics, whatever it is given.
 //!

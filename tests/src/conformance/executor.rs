@@ -1,7 +1,8 @@
 //! What every executor promises.
 //!
-//! An executor under test brings the tasks of [`TASKS`], written in its own language, and calls [`executor_conformance!`]
-//! with an expression that makes one. Each check gets an executor of its own.
+//! An executor under test brings the tasks of [`TASKS`], written in its own language, and calls
+//! [`executor_conformance!`](crate::executor_conformance) with an expression that makes one. Each check gets an executor of
+//! its own.
 //!
 //! | task | what it does |
 //! |---|---|
