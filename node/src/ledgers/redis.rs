@@ -51,7 +51,7 @@ enum Step {
     Post(Posting),
     Pay(Payment),
     Store { key: String, record: Vec<u8>, ttl: u64 },
-    Chord(ChordStep),
+    Chord(Box<ChordStep>),
 }
 
 impl RedisLedger {
@@ -113,9 +113,9 @@ impl RedisLedger {
                         let (bytes, ttl) = RedisBackend::encode(record, self.backend.options())?;
                         Step::Store { key: self.backend.keys().celery.task(&record.task_id), record: bytes, ttl }
                     }
-                    Effect::OpenChord(open) => Step::Chord(ChordStep::Open((**open).clone())),
-                    Effect::GrowChord { group, by } => Step::Chord(ChordStep::Grow { group: group.clone(), by: *by }),
-                    Effect::Part(part) => Step::Chord(ChordStep::Part((**part).clone())),
+                    Effect::OpenChord(open) => Step::Chord(Box::new(ChordStep::Open((**open).clone()))),
+                    Effect::GrowChord { group, by } => Step::Chord(Box::new(ChordStep::Grow { group: group.clone(), by: *by })),
+                    Effect::Part(part) => Step::Chord(Box::new(ChordStep::Part((**part).clone()))),
                     Effect::Release(release) => match &commit.fence {
                         Fence::Delivery { tag, .. } => {
                             let payment = payments.next().unwrap_or(Payment::Gone);

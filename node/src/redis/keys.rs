@@ -62,6 +62,11 @@ impl Keys {
         self.own("leases")
     }
 
+    /// When a session was last heard.
+    pub fn pulse(&self) -> String {
+        self.own("pulse")
+    }
+
     /// Hash: session to the number of its present taker, so that a take that comes late takes nothing.
     pub fn takers(&self) -> String {
         self.own("takers")

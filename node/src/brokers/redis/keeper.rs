@@ -20,7 +20,8 @@ use super::{
 };
 use crate::redis::{answer, error::RedisError, script::Script};
 
-static RENEW: Script = Script::new("renew", include_str!("../../redis/scripts/renew.lua"));
+static RENEW: Script =
+    Script::new("renew", concat!(include_str!("../../redis/scripts/pulse.lua"), include_str!("../../redis/scripts/renew.lua")));
 
 /// The longest time between two renewals.
 const RENEW_MAX: Duration = Duration::from_secs(1);
@@ -94,9 +95,9 @@ struct Renewal {
 async fn renew(shared: &Shared, session: &Session) -> Result<Renewal, RedisError> {
     let asked = Instant::now();
     let name = session.name();
-    let mut call = RENEW.call(4);
+    let mut call = RENEW.call(5);
     call.arg(shared.keys.leases()).arg(shared.keys.kombu.unacked_index()).arg(shared.keys.clock()).arg(shared.keys.schedules());
-    call.arg(&*name).arg(session.lease_ms()).arg(shared.held_by(&name));
+    call.arg(shared.keys.pulse()).arg(&*name).arg(session.lease_ms()).arg(shared.held_by(&name));
     let answer = answer::list(shared.link.script(&RENEW, &call).await?, "a renewal")?;
     let number = |at: usize| answer::int(answer.get(at)).ok_or_else(|| RedisError::strange("a renewal"));
     let now = number(1)?;

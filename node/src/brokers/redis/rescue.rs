@@ -8,7 +8,13 @@ use umbel_proto::QueueName;
 use super::Shared;
 use crate::redis::{answer, entry, error::RedisError, instance, script::Script};
 
-static COLLECT: Script = Script::new("collect", include_str!("../../redis/scripts/collect.lua"));
+static COLLECT: Script =
+    Script::new("collect", concat!(include_str!("../../redis/scripts/pulse.lua"), include_str!("../../redis/scripts/collect.lua")));
+/// How many leases have ended.
+static ENDED: Script = Script::new(
+    "ended",
+    concat!(include_str!("../../redis/scripts/pulse.lua"), "return redis.call('ZCOUNT', KEYS[1], '-inf', (pulse(KEYS[1], KEYS[2])))"),
+);
 static BACK: Script = Script::new("back", include_str!("../../redis/scripts/back.lua"));
 static PROMOTE: Script = Script::new("promote", include_str!("../../redis/scripts/promote.lua"));
 static UNLOCK: Script =
@@ -36,12 +42,9 @@ struct Return {
 impl Shared {
     /// Brings back what sessions held whose leases have ended; `false` when somebody else is at it.
     pub(super) async fn rescue(&self) -> Result<bool, RedisError> {
-        let mut command = redis::cmd("EVAL");
-        command
-            .arg("local t = redis.call('TIME') return redis.call('ZCOUNT', KEYS[1], '-inf', t[1] * 1000 + math.floor(t[2] / 1000))")
-            .arg(1)
-            .arg(self.keys.leases());
-        if self.link.query::<u64>(&command).await? == 0 {
+        let mut call = ENDED.call(2);
+        call.arg(self.keys.leases()).arg(self.keys.pulse());
+        if self.link.script(&ENDED, &call).await? == Value::Int(0) {
             return Ok(true);
         }
         let token = instance();
@@ -68,9 +71,9 @@ impl Shared {
     async fn collect(&self, session: &str) -> Result<usize, RedisError> {
         let mut count = 0;
         loop {
-            let mut call = COLLECT.call(5);
+            let mut call = COLLECT.call(6);
             call.arg(self.keys.leases()).arg(self.keys.kombu.unacked()).arg(self.keys.begun());
-            call.arg(self.keys.takers()).arg(self.keys.sessions()).arg(SLICE).arg(session);
+            call.arg(self.keys.takers()).arg(self.keys.sessions()).arg(self.keys.pulse()).arg(SLICE).arg(session);
             let mut answer = answer::list(self.link.script(&COLLECT, &call).await?, "a rescue")?.into_iter();
             // The first part says which sessions are empty now.
             answer.next();

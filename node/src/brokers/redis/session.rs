@@ -19,7 +19,8 @@ use umbel_proto::{NodeId, QueueName};
 use super::{super::Delivery, Shared, subscription::Wanted};
 use crate::redis::{answer, error::RedisError, instance, script::Script};
 
-static JOIN: Script = Script::new("join", include_str!("../../redis/scripts/join.lua"));
+static JOIN: Script =
+    Script::new("join", concat!(include_str!("../../redis/scripts/pulse.lua"), include_str!("../../redis/scripts/join.lua")));
 static TAKE: Script = Script::new("take", include_str!("../../redis/scripts/take.lua"));
 static ADOPT: Script = Script::new("adopt", include_str!("../../redis/scripts/adopt.lua"));
 
@@ -110,8 +111,8 @@ impl Session {
             let queues: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
             serde_json::json!({ "node": self.node.as_str(), "queues": queues }).to_string()
         };
-        let mut call = JOIN.call(3);
-        call.arg(shared.keys.leases()).arg(shared.keys.takers()).arg(shared.keys.sessions());
+        let mut call = JOIN.call(4);
+        call.arg(shared.keys.leases()).arg(shared.keys.takers()).arg(shared.keys.sessions()).arg(shared.keys.pulse());
         call.arg(&*self.name()).arg(self.lease_ms()).arg(taker).arg(what);
         shared.link.script(&JOIN, &call).await?;
         self.is_sure(asked);

@@ -1,8 +1,7 @@
 -- Lists what dead sessions hold, the newest first. From now on they are given up: they cannot renew.
--- KEYS: leases, unacked, begun, takers, sessions. ARGV: limit, session to give up whatever its lease says (or empty).
+-- KEYS: leases, unacked, begun, takers, sessions, pulse. ARGV: limit, session to give up whatever its lease says (or empty).
 -- Answers the sessions given up that hold nothing any more (they are forgotten), then field, entry and begun by turns.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = pulse(KEYS[1], KEYS[6])
 local limit, dead, gone = tonumber(ARGV[1]), {}, {}
 local ended = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)
 if ARGV[2] ~= '' then ended = {ARGV[2]} end

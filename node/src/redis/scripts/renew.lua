@@ -1,9 +1,8 @@
 -- Renews a session's lease and refreshes what it holds, so that no Celery worker restores it.
--- KEYS: leases, unacked_index, clock, schedules. ARGV: session, lease in ms, then what is held.
+-- KEYS: leases, unacked_index, clock, schedules, pulse. ARGV: session, lease in ms, then what is held.
 -- Answers: 1 or 0 (the session has been given up by others), now, the end of the lease that ends next (other sessions'), 1 when
 -- this session looks after the schedule, when the schedule is due next.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now, seconds = pulse(KEYS[1], KEYS[5])
 local session, lease = ARGV[1], tonumber(ARGV[2])
 local ends = redis.call('ZSCORE', KEYS[1], session)
 if not ends or tonumber(ends) <= 0 then return {0, now} end
@@ -11,7 +10,7 @@ redis.call('ZADD', KEYS[1], now + lease, session)
 for from = 3, #ARGV, 2000 do
   local refreshed = {}
   for at = from, math.min(#ARGV, from + 1999) do
-    refreshed[#refreshed + 1] = time[1]
+    refreshed[#refreshed + 1] = seconds
     refreshed[#refreshed + 1] = ARGV[at]
   end
   redis.call('ZADD', KEYS[2], 'XX', unpack(refreshed))
