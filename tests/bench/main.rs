@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod native;
+mod redis;
 mod store;
 
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use serde_json::{Map, Value, json};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The names of the measures.
-const MEASURES: [&str; 3] = ["store", "native", "backlog"];
+const MEASURES: [&str; 4] = ["store", "native", "backlog", "redis"];
 
 /// How many tasks a measure runs.
 fn tasks() -> usize {
@@ -40,6 +41,7 @@ async fn main() {
             "store" => store::run().await,
             "native" => native::run().await,
             "backlog" => store::backlog().await,
+            "redis" => redis::run().await,
             other => panic!("there is no measure {other}; there are {MEASURES:?}"),
         }
     }

@@ -17,12 +17,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use umbel_tests::wait;
+use umbel_tests::{servers::redis::RedisServer, wait};
 
 use self::verdict::{Ledger, Watcher};
 
 /// How often the node is killed.
 const ROUNDS: u64 = 100;
+
+/// How often it is killed on Redis.
+const ROUNDS_REDIS: u64 = 30;
 
 /// Units of work for each round: one of each kind, 24 tasks.
 const UNITS_PER_ROUND: u64 = 9;
@@ -61,31 +64,45 @@ fn start(folder: &Path, args: &[&str]) -> Child {
 /// Nothing that was accepted is lost, nothing is finished twice, every chord is concluded once, whenever the node is killed.
 #[test]
 fn killed_nodes_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
     let rounds = setting("UMBEL_CRASH_ROUNDS", || ROUNDS);
+    let verdict = kill(folder.path(), rounds);
+    verdict.assert(rounds >= ROUNDS);
+}
+
+/// The same on Redis, where what the dead held comes back when their leases end.
+#[test]
+fn killed_nodes_lose_nothing_on_redis() {
+    let server = RedisServer::durable();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(umbel_tests::crash::REDIS), format!("{}\n{}", server.url(0), server.url(1))).unwrap();
+    kill(folder.path(), setting("UMBEL_CRASH_REDIS_ROUNDS", || ROUNDS_REDIS)).assert(false);
+}
+
+fn kill(folder: &Path, rounds: u64) -> verdict::Verdict {
     let seed = setting("UMBEL_CRASH_SEED", || u64::from(std::process::id()));
     eprintln!("UMBEL_CRASH_SEED={seed} UMBEL_CRASH_ROUNDS={rounds}");
-    let folder = tempfile::tempdir().unwrap();
     let mut dice = Dice(seed);
-    let mut watcher = Watcher::new(folder.path());
+    let mut watcher = Watcher::new(folder);
     let begun = Instant::now();
     for round in 0..rounds {
         // What was being submitted when the last node was killed may be there or not; it is not submitted again.
-        let from = Ledger::read(folder.path()).next_unit();
+        let from = Ledger::read(folder).next_unit();
         let to = (round + 1) * UNITS_PER_ROUND;
-        let mut child = start(folder.path(), &["run", &round.to_string(), &from.to_string(), &to.to_string()]);
+        let mut child = start(folder, &["run", &round.to_string(), &from.to_string(), &to.to_string()]);
         thread::sleep(dice.life()); // workload: the instant of the kill is what is random here
-        assert!(child.try_wait().unwrap().is_none(), "the node ended by itself: {}", errors(folder.path()));
+        assert!(child.try_wait().unwrap().is_none(), "the node ended by itself: {}", errors(folder));
         child.kill().unwrap();
         child.wait().unwrap();
         watcher.look(round);
     }
-    let from = Ledger::read(folder.path()).next_unit();
-    let mut last = start(folder.path(), &["drain", &rounds.to_string(), &from.to_string(), &(rounds * UNITS_PER_ROUND).to_string()]);
+    let from = Ledger::read(folder).next_unit();
+    let mut last = start(folder, &["drain", &rounds.to_string(), &from.to_string(), &(rounds * UNITS_PER_ROUND).to_string()]);
     let status = wait::until("a node has finished what was left", || last.try_wait().unwrap());
-    assert!(status.success(), "{}", errors(folder.path()));
+    assert!(status.success(), "{}", errors(folder));
     let verdict = watcher.verdict(rounds);
     println!("{rounds} kills in {:.1} s, seed {seed}: {verdict}", begun.elapsed().as_secs_f64());
-    verdict.assert(rounds >= ROUNDS);
+    verdict
 }
 
 fn errors(folder: &Path) -> String {

@@ -1,6 +1,6 @@
 //! The node that `fault::crash` kills.
 //!
-//! `crash-node run <folder> <round> <from> <to>` opens the store in the folder, runs a node on it, submits the units of work
+//! `crash-node run <folder> <round> <from> <to>` opens the store in the folder, or the Redis server that the folder names, runs a node on it, submits the units of work
 //! `from..to`, and goes on until it is killed. `crash-node drain …` does the same until nothing is waiting, held or scheduled
 //! any more.
 //!
@@ -18,13 +18,7 @@ use std::{
 };
 
 use umbel::{
-    Context, NativeExecutor, Signature, SignatureExt, TaskFailure, TaskResult,
-    backends::embedded::EmbeddedBackend,
-    brokers::embedded::EmbeddedBroker,
-    embedded::{Store, StoreOptions},
-    ledgers::embedded::EmbeddedLedger,
-    node::Node,
-    scheduler::Settings,
+    Context, NativeExecutor, Signature, SignatureExt, TaskFailure, TaskResult, brokers::Backbone, node::Node, scheduler::Settings,
 };
 use umbel_tests::{crash, wait};
 
@@ -110,7 +104,7 @@ async fn main() {
     let file = OpenOptions::new().create(true).append(true).open(folder.join("ledger")).unwrap();
     assert!(LEDGER.set((file, args[2].clone())).is_ok());
 
-    let store = Store::open(folder.join("store"), StoreOptions::default()).unwrap();
+    let Backbone { broker, backend, ledger } = crash::backbone(&folder);
     let builder = NativeExecutor::builder().task(work).task(step).task(body).task(again).task(fail);
     let executor = builder.build();
     // A message is taken in many rounds, and none of them may make it a dead letter.
@@ -118,11 +112,8 @@ async fn main() {
     let node = Node::builder()
         .settings(settings)
         .concurrency(4)
-        .backbone(
-            Arc::new(EmbeddedBroker::new(Arc::clone(&store)).unwrap()),
-            Arc::new(EmbeddedBackend::new(Arc::clone(&store))),
-            Arc::new(EmbeddedLedger::new(store)),
-        )
+        .lease(Duration::from_millis(600))
+        .backbone(broker, backend, ledger)
         .executor(Arc::new(executor))
         .start()
         .await
@@ -141,6 +132,19 @@ async fn main() {
                 queues.iter().all(|queue| queue.ready + queue.held + queue.scheduled == 0).then_some(())
             })
             .await;
+            if let Ok(urls) = std::fs::read_to_string(folder.join(crash::REDIS)) {
+                // A chord whose conclusion died with its node is in no queue.
+                let client = redis::Client::open(urls.lines().last().unwrap()).unwrap();
+                wait::until("every chord is concluded", || {
+                    let open: u64 = redis::cmd("ZCARD").arg("umbel:chords").query(&mut client.get_connection().unwrap()).unwrap();
+                    (open == 0).then_some(())
+                });
+                wait::until_async("what followed from them is done", || async {
+                    let queues = broker.queues().await.unwrap();
+                    queues.iter().all(|queue| queue.ready + queue.held + queue.scheduled == 0).then_some(())
+                })
+                .await;
+            }
         }
         other => panic!("no such order: {other}"),
     }

@@ -5,4 +5,5 @@ mod actors_end;
 mod actors_outage;
 mod actors_time;
 mod crash;
+mod redis;
 mod rig;

@@ -3,7 +3,31 @@
 //! A unit of work is one submission. Its tasks are known by labels, `<unit>/<part>`, so that what ran can be told from what a
 //! task writes down, whatever its id.
 
-use std::fmt;
+use std::{fmt, fs, path::Path, time::Duration};
+
+use umbel::{
+    brokers::Backbone,
+    embedded::{Store, StoreOptions},
+    redis::RedisOptions,
+};
+
+/// The name of the file in a run's folder that holds the addresses of a Redis server's databases, for messages and for results;
+/// without it, the run is on an embedded store in the folder.
+pub const REDIS: &str = "redis";
+
+/// What a run in `folder` stands on. Must be called within a runtime.
+///
+/// # Panics
+/// When it cannot be opened.
+pub fn backbone(folder: &Path) -> Backbone {
+    let Ok(urls) = fs::read_to_string(folder.join(REDIS)) else {
+        return Backbone::embedded(Store::open(folder.join("store"), StoreOptions::default()).unwrap()).unwrap();
+    };
+    let (broker, results) = urls.split_once('\n').unwrap();
+    // Whoever was told of a complete chord is often dead: others should not wait for long.
+    let options = RedisOptions { chord_grace: Duration::from_millis(700), ..RedisOptions::default() };
+    Backbone::open_with(broker, Some(results), StoreOptions::default(), options).unwrap()
+}
 
 /// What a unit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

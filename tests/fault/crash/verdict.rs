@@ -4,17 +4,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use umbel::{
-    backends::{Backend, embedded::EmbeddedBackend},
-    brokers::{Broker, embedded::EmbeddedBroker},
-    embedded::{Store, StoreOptions},
-    ledgers::{Ledger as _, embedded::EmbeddedLedger},
-};
+use umbel::brokers::Backbone;
 use umbel_proto::{ResultRecord, State, TaskId, Value};
-use umbel_tests::crash::{Ending, Expected, Kind, label, unit_of};
+use umbel_tests::crash::{Ending, Expected, Kind, backbone, label, unit_of};
 
 /// One run of one task.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,19 +89,14 @@ pub(super) struct Verdict {
 
 impl Watcher {
     pub(super) fn new(folder: &Path) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { folder: folder.to_owned(), runtime, endings: BTreeMap::new(), changed: Vec::new() }
-    }
-
-    fn store(&self) -> Arc<Store> {
-        Store::open(self.folder.join("store"), StoreOptions::default()).unwrap()
     }
 
     /// Notes which tasks have ended. An ending stays as it is.
     pub(super) fn look(&mut self, round: u64) {
         let ids: Vec<TaskId> = Ledger::read(&self.folder).ids().into_iter().collect();
-        let backend = EmbeddedBackend::new(self.store());
-        let records = self.runtime.block_on(backend.get(&ids)).unwrap();
+        let records = self.runtime.block_on(async { backbone(&self.folder).backend.get(&ids).await.unwrap() });
         for (id, record) in ids.into_iter().zip(records) {
             let ready = record.filter(|record| record.status.is_ready());
             match (self.endings.get(&id), ready) {
@@ -197,9 +186,8 @@ impl Watcher {
 
     /// What is still in the store that should not be.
     fn left(&self) -> Vec<String> {
-        let store = self.store();
-        let (broker, ledger) = (EmbeddedBroker::new(Arc::clone(&store)).unwrap(), EmbeddedLedger::new(store));
         self.runtime.block_on(async {
+            let Backbone { broker, ledger, .. } = backbone(&self.folder);
             let mut left = Vec::new();
             let queues = broker.queues().await.unwrap();
             left.extend(queues.iter().filter(|queue| queue.ready + queue.held + queue.scheduled > 0).map(|queue| format!("{queue:?}")));

@@ -103,7 +103,7 @@ impl RedisServer {
             command.args(["--appendonly", "yes", "--appendfsync", "always"]);
         }
         if let Some((user, password)) = &self.setup.login {
-            command.args(["--user", "default off", "--user", &format!("{user} on >{password} ~* &* +@all")]);
+            command.args(["--user", "default", "off", "--user", user, "on", &format!(">{password}"), "~*", "&*", "+@all"]);
         }
         command.args(&self.setup.options);
         command

@@ -1,0 +1,134 @@
+//! The Redis broker, backend and ledger under a node, against what the server itself can do in the same run.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use umbel::{
+    Node,
+    brokers::{Backbone, redis::RedisBroker},
+    redis::{RedisOptions, Target},
+};
+use umbel_tests::{conformance::making, servers::redis::RedisServer, wait::until_async};
+
+use crate::{print, tasks};
+
+static DONE: AtomicUsize = AtomicUsize::new(0);
+
+#[umbel::task(name = "tests.echo")]
+async fn nothing(id: String, number: i64) -> i64 {
+    drop(id);
+    DONE.fetch_add(1, Ordering::Relaxed);
+    number
+}
+
+const TAKE: &str = "
+local got = redis.call('RPOP', KEYS[1], 100)
+if not got then return {} end
+local entries, index, now = {}, {}, redis.call('TIME')[1]
+for i = 1, #got do
+  local field = ARGV[1] .. i
+  entries[i * 2 - 1], entries[i * 2] = field, got[i]
+  index[i * 2 - 1], index[i * 2] = now, field
+end
+redis.call('HSET', KEYS[2], unpack(entries))
+redis.call('ZADD', KEYS[3], unpack(index))
+return got";
+
+const END: &str = "
+local fields = {}
+for i = 1, tonumber(ARGV[2]) do
+  local field = ARGV[1] .. i
+  fields[i] = field
+  redis.call('SETEX', 'limit-' .. field, 86400, ARGV[3])
+  redis.call('PUBLISH', 'limit-' .. field, ARGV[3])
+end
+redis.call('HDEL', KEYS[2], unpack(fields))
+redis.call('ZREM', KEYS[3], unpack(fields))";
+
+/// CPU seconds of the server so far.
+fn cpu(server: &RedisServer) -> f64 {
+    let info: String = server.ask(&["INFO", "cpu"]);
+    let value = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap();
+    value("used_cpu_user:") + value("used_cpu_sys:")
+}
+
+async fn fill(server: &RedisServer, queue: &str, count: usize) {
+    let broker = RedisBroker::open(Target::parse(&server.url(0)).unwrap(), RedisOptions::default());
+    until_async("the broker is ready", || async { broker.ready().await.ok() }).await;
+    let ids = making::ids("m", count);
+    for chunk in ids.chunks(500) {
+        let padding = "x".repeat(300);
+        let batch = chunk.iter().map(|id| making::message(queue, &format!("{id}-{padding}"))).collect();
+        making::publish(&broker, batch).await;
+    }
+}
+
+/// The raw limit: scripted takes and endings of a hundred, one after the other, without any node.
+async fn limit(server: &RedisServer, count: usize) -> (f64, f64) {
+    fill(server, "limit", count).await;
+    let client = redis::Client::open(server.url(0)).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let record = format!("{{\"status\": \"SUCCESS\", \"result\": 1, \"pad\": \"{}\"}}", "x".repeat(150));
+    let (take, end) = (redis::Script::new(TAKE), redis::Script::new(END));
+    let (begun, before) = (Instant::now(), cpu(server));
+    for round in 0..count.div_ceil(100) {
+        let prefix = format!("{round}-");
+        let got: Vec<Vec<u8>> = take.key("limit").key("limit-unacked").key("limit-index").arg(&prefix).invoke(&mut connection).unwrap();
+        let _: () = end
+            .key("limit")
+            .key("limit-unacked")
+            .key("limit-index")
+            .arg(&prefix)
+            .arg(got.len())
+            .arg(&record)
+            .invoke(&mut connection)
+            .unwrap();
+    }
+    (count as f64 / begun.elapsed().as_secs_f64(), (cpu(server) - before) * 1000.0 / count as f64)
+}
+
+/// A drain of no-op tasks with results, acknowledged late.
+pub(crate) async fn run() {
+    let server = RedisServer::default();
+    let count = tasks();
+    let (limit, limit_cpu) = limit(&server, count).await;
+    fill(&server, "drain", count).await;
+    let broker = RedisBroker::open(Target::parse(&server.url(0)).unwrap(), RedisOptions::default());
+    let Backbone { broker, backend, ledger } = Backbone::redis(broker, Target::parse(&server.url(1)).unwrap(), RedisOptions::default());
+    let builder = Node::builder().name("bench").queues(["drain"]).concurrency(64).prefetch_multiplier(8);
+    let (begun, before) = (Instant::now(), cpu(&server));
+    let node = builder.backbone(broker, backend, ledger).task(nothing).start().await.unwrap();
+    until_async("everything is done", || async {
+        (DONE.load(Ordering::Relaxed) >= count && server.ask::<u64>(&["HLEN", "unacked"]) == 0).then_some(())
+    })
+    .await;
+    let (elapsed, spent) = (begun.elapsed().as_secs_f64(), cpu(&server) - before);
+    let idle = idle(&server).await;
+    print(
+        "redis",
+        json!({
+            "tasks": count, "limit_per_s": limit.round(), "limit_server_ms": limit_cpu, "drain_per_s": (count as f64 / elapsed).round(),
+            "ratio": count as f64 / elapsed / limit, "server_ms_per_task": spent * 1000.0 / count as f64, "idle_commands_per_s": idle,
+        }),
+    );
+    drop(node);
+}
+
+/// Commands that an idle node sends in a second, those inside of scripts aside.
+async fn idle(server: &RedisServer) -> f64 {
+    let calls = || -> u64 {
+        let info: String = server.ask(&["INFO", "commandstats"]);
+        // What scripts call is counted too; what clients send is the scripts themselves, and what no script calls.
+        let of = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
+            line.and_then(|line| line.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        ["evalsha", "ping", "exists", "smembers"].into_iter().map(of).sum()
+    };
+    let (begun, before) = (Instant::now(), calls());
+    tokio::time::sleep(Duration::from_secs(10)).await; // workload: an idle node
+    (calls() - before) as f64 / begun.elapsed().as_secs_f64()
+}

@@ -1,0 +1,116 @@
+"""A Celery application whose tasks Rust nodes know by the same names; as a program, a client that tells what came of a scenario.
+
+Settings come from the environment: BROKER, BACKEND, VISIBILITY. Standard output: one JSON object.
+"""
+
+import json
+import os
+import sys
+import time
+
+from celery import Celery, chain, chord, group
+
+app = Celery("fleet", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
+app.conf.update(
+    broker_transport_options={"visibility_timeout": float(os.environ.get("VISIBILITY", "3600"))},
+    broker_connection_retry_on_startup=True,
+    task_acks_late=True,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    result_expires=3600,
+)
+
+
+@app.task(name="add")
+def add(a, b):
+    return a + b
+
+
+@app.task(name="total")
+def total(numbers):
+    return sum(numbers)
+
+
+@app.task(name="echo")
+def echo(value):
+    return value
+
+
+@app.task(name="fail")
+def fail(value=None):
+    raise ValueError("bad")
+
+
+@app.task(name="who")
+def who(*_):
+    return "celery"
+
+
+@app.task(name="hang")
+def hang(seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+    return "ended"
+
+
+WAIT = 60
+
+
+def outcome(result):
+    """The value, or the exception's class and text."""
+    try:
+        return result.get(timeout=WAIT)
+    except Exception as error:  # noqa: BLE001 the exception is the outcome
+        return [type(error).__name__, str(error)]
+
+
+def on(queues, signatures):
+    """Spreads signatures over queues."""
+    return [signature.set(queue=queues[at % len(queues)]) for at, signature in enumerate(signatures)]
+
+
+def basics(queues):
+    told = {}
+    simple = add.apply_async((2, 3), queue=queues[0])
+    told["value"], told["state"] = outcome(simple), simple.state
+    failed = fail.apply_async(queue=queues[0])
+    told["failure"], told["failed_state"] = outcome(failed), failed.state
+    told["group"] = outcome(group(on(queues, [add.s(i, i) for i in range(12)])).apply_async())
+    told["chain"] = outcome(chain(*on(queues, [add.s(1, 2), add.s(3), add.s(4), add.s(5)])).apply_async())
+    told["expired"] = outcome(add.apply_async((1, 1), queue=queues[0], expires=-1))
+    before = time.time()
+    told["eta"] = outcome(add.apply_async((1, 2), queue=queues[0], countdown=1))
+    told["early"] = time.time() - before < 1
+    unicode = {"ключ": ["\u0000", "käse \U0001f9c0", None, 1e300, 2**70, True]}
+    told["unicode"] = outcome(echo.apply_async((unicode,), queue=queues[0])) == unicode
+    return told
+
+
+def chords(queues):
+    told = {}
+    header = lambda count: on(queues, [add.s(i, i) for i in range(count)])
+    body = lambda at=0: total.s().set(queue=queues[at % len(queues)])
+    told["chord"] = outcome(chord(header(10), body())())
+    told["then"] = outcome((group(header(4)) | body(1) | add.s(100).set(queue=queues[0])).apply_async())
+    nested = chord([chord(header(3), body()), add.s(10, 10).set(queue=queues[0])], body(1))
+    told["nested"] = outcome(nested())
+    failed = chord([*header(3), fail.s().set(queue=queues[-1])], body())()
+    # Without its parents, whose own failure would be raised before the chord's.
+    told["failed"] = outcome(app.AsyncResult(failed.id))
+    many = [chord(header(5), body(at))() for at in range(20)]
+    told["many"] = [outcome(result) for result in many]
+    return told
+
+
+def submit(queues):
+    return {"id": hang.apply_async((float(sys.argv[3]),), queue=queues[0]).id}
+
+
+def get(queues):
+    return {"value": outcome(app.AsyncResult(sys.argv[3]))}
+
+
+if __name__ == "__main__":
+    scenario = {"basics": basics, "chords": chords, "submit": submit, "get": get}[sys.argv[1]]
+    print(json.dumps(scenario(sys.argv[2].split(","))))

@@ -1,0 +1,138 @@
+//! Redis servers that go away, freeze, cut connections or want to see a certificate.
+
+use std::{
+    collections::BTreeMap,
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use umbel::{
+    Node, SignatureExt,
+    brokers::{Backbone, Broker, Subscribe, redis::RedisBroker},
+    client::Client,
+    embedded::StoreOptions,
+    redis::{LinkState, RedisOptions, Target},
+    scheduler::Release,
+};
+use umbel_tests::{
+    conformance::making::{id, message},
+    servers::redis::{RedisServer, Sentinel, Setup},
+    wait::{soon, until, until_async},
+};
+
+static RUNS: Mutex<BTreeMap<i64, u32>> = Mutex::new(BTreeMap::new());
+
+#[umbel::task(name = "outage.note")]
+async fn note(number: i64) -> i64 {
+    *RUNS.lock().unwrap().entry(number).or_default() += 1;
+    number
+}
+
+/// Submits until it is accepted: a client that is refused asks again.
+async fn submit(client: &Client, number: i64) -> umbel::AsyncResult {
+    until_async("the submission is accepted", || async { client.submit_as(note::s(number), &format!("note-{number}")).await.ok() }).await
+}
+
+/// Whatever happens to the server, everything submitted ends well, and nobody is restarted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outages_are_pauses() {
+    let mut server = RedisServer::durable();
+    let Backbone { broker, backend, ledger } =
+        Backbone::open_with(&server.url(0), Some(&server.url(1)), StoreOptions::default(), RedisOptions::default()).unwrap();
+    let builder = Node::builder().name("outage").queues(["celery"]).concurrency(4).backbone(broker, backend, ledger).task(note);
+    let node = soon("the node", builder.start()).await.unwrap();
+    let client = node.client();
+    let (mut results, mut number) = (Vec::new(), 0);
+    for round in 0..12 {
+        for _ in 0..20 {
+            results.push((number, submit(&client, number).await));
+            number += 1;
+        }
+        match round % 4 {
+            0 => server.cut(),
+            1 => {
+                server.freeze();
+                thread::sleep(Duration::from_millis(1000 + 500 * round)); // workload: the length of the outage
+                server.thaw();
+            }
+            2 => {
+                server.kill();
+                server.restart();
+            }
+            _ => {
+                server.stop();
+                thread::sleep(Duration::from_millis(700)); // workload: the length of the outage
+                server.restart();
+            }
+        }
+        let back = Instant::now();
+        let first = submit(&client, number).await;
+        until_async("the first task after the outage has ended", || async { first.get::<i64>(Duration::from_secs(5)).await.ok() }).await;
+        println!("outage {round}: the first task has ended {} ms after the server was back", back.elapsed().as_millis());
+        results.push((number, first));
+        number += 1;
+    }
+    for (number, result) in results {
+        let value = until_async("a task has ended", || async { result.get::<i64>(Duration::from_secs(5)).await.ok() }).await;
+        assert_eq!(value, number);
+    }
+    until("everything is acknowledged", || (server.ask::<String>(&["TYPE", "unacked"]) == "none").then_some(()));
+    let runs = RUNS.lock().unwrap();
+    assert_eq!(runs.len() as i64, number, "tasks that never ran");
+}
+
+/// A frozen server is noticed although no socket breaks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_is_noticed() {
+    let server = RedisServer::default();
+    let broker = RedisBroker::open(Target::parse(&server.url(0)).unwrap(), RedisOptions::default());
+    let mut state = broker.state();
+    soon("the connection", state.wait_for(|state| *state == LinkState::Up)).await.unwrap();
+    server.freeze();
+    soon("the outage", state.wait_for(|state| matches!(state, LinkState::Reconnecting { .. }))).await.unwrap();
+    server.thaw();
+    soon("the connection again", state.wait_for(|state| *state == LinkState::Up)).await.unwrap();
+}
+
+async fn round_trip(url: &str) {
+    let broker = RedisBroker::open(Target::parse(url).unwrap(), RedisOptions::default());
+    until_async("the broker can be used", || async { broker.ready().await.ok() }).await;
+    broker.publish(vec![message("q", "m")]).await.remove(0).unwrap();
+    let request = Subscribe { node: "node".into(), queues: vec!["q".into()], lease: Duration::from_secs(5) };
+    let mut subscription = soon("subscribing", broker.subscribe(request)).await.unwrap();
+    let taken = soon("the message", subscription.fetch(1)).await.unwrap();
+    assert_eq!(id(&taken[0]), "m");
+    assert!(broker.release(vec![(taken[0].held.clone(), Release::Ack)]).await.remove(0).unwrap());
+    soon("closing", subscription.close()).await.unwrap();
+}
+
+/// TLS with the server's own authority and a client certificate, a user with a password, a unix socket, a sentinel.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_in_works() {
+    let login = Some(("someone".to_owned(), "p@ss/word".to_owned().replace(['@', '/'], "-")));
+    let secured = RedisServer::start(Setup { tls: true, login, ..Setup::default() });
+    round_trip(&secured.url(2)).await;
+    let plain = RedisServer::default();
+    round_trip(&plain.socket_url(3)).await;
+    let sentinel = Sentinel::start("mymaster", &plain);
+    let dead = umbel_tests::servers::redis::free_port();
+    round_trip(&format!("sentinel://127.0.0.1:{dead};127.0.0.1:{}/4?master_name=mymaster", sentinel.port())).await;
+}
+
+/// A wrong password, and a server whose certificate nobody vouches for, are told as what they are, and never with the password.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_let_in_is_told_why() {
+    let secured = RedisServer::start(Setup { tls: true, ..Setup::default() });
+    let stranger = secured.url(0).split('?').next().unwrap().to_owned();
+    let locked = RedisServer::start(Setup { login: Some(("someone".to_owned(), "right".to_owned())), ..Setup::default() });
+    let wrong = locked.url(0).replace("right", "hunter2");
+    for url in [stranger, wrong] {
+        let broker = RedisBroker::open(Target::parse(&url).unwrap(), RedisOptions::default());
+        let mut state = broker.state();
+        let refused = soon("a refusal", state.wait_for(|state| matches!(state, LinkState::Reconnecting { .. }))).await.unwrap().clone();
+        let text = format!("{refused:?} {broker:?}");
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(broker.publish(vec![message("q", "m")]).await.remove(0).unwrap_err().is_transient());
+    }
+}
