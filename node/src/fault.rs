@@ -1,7 +1,7 @@
 //! Fault points: named places in the pipeline where a test can make the code panic.
 //!
 //! Each node has its own [`Faults`], so that tests that share a process do not meet. Without the feature `fault-points` the
-//! type is empty and [`Faults::hit`] is nothing. The points are: `consumer.fetched`, `consumer.fetch`, `gate.arrived`,
+//! type is empty and passing a point is nothing. The points are: `consumer.fetched`, `consumer.fetch`, `gate.arrived`,
 //! `gate.admit`, `pool.run`, `pool.finished`, `slot.run`, `slot.finished`, `aggregator.ended`, `aggregator.flushed`, `settle`,
 //! `conclude`.
 

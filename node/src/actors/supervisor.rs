@@ -292,7 +292,12 @@ impl State {
             for place in self.line.missing() {
                 *self.restarts.entry(place.as_str()).or_default() += 1;
             }
-            self.start_missing(myself).await?;
+            if let Err(error) = self.start_missing(myself).await {
+                tracing::error!("a part of the pipeline cannot be started again: {error}");
+                self.outcome = Err(NodeError::GaveUp { part: "supervisor", reason: error.to_string() });
+                self.shutdown(myself, Duration::ZERO);
+                return Ok(());
+            }
             self.phase = Phase::Running;
         }
         if self.deadline.is_some_and(|at| at <= now) {
