@@ -40,12 +40,22 @@ fn open_unguarded(path: &Path, options: &StoreOptions) -> Result<Database, OpenE
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(io)?;
         }
-        let database = builder(options).create(path).map_err(|error| told(path, error))?;
-        return Ok(database);
+        return create(path, options).map_err(|error| told(path, error));
     }
     check_magic(path)?;
     examine(path, options)?;
-    builder(options).open(path).map_err(|error| told(path, error))
+    create(path, options).map_err(|error| told(path, error))
+}
+
+#[cfg(not(test))]
+fn create(path: &Path, options: &StoreOptions) -> Result<Database, DatabaseError> {
+    builder(options).create(path)
+}
+
+/// In tests, on a disk that can be broken.
+#[cfg(test)]
+fn create(path: &Path, options: &StoreOptions) -> Result<Database, DatabaseError> {
+    builder(options).create_with_backend(super::tests::disk::Disk::new(path)?)
 }
 
 /// Opens the file without touching it: whatever would be repaired or written stays in memory.

@@ -42,15 +42,13 @@ struct Shared {
 struct Content {
     messages: VecDeque<Handed>,
     over: bool,
-    /// Nobody will take anything out any more.
-    left: bool,
 }
 
 impl Subscriber {
-    /// Puts messages in; what comes back is for somebody who has left.
+    /// Puts messages in; gives them back when nobody will ever take them out.
     pub(crate) fn put(&self, handed: Vec<Handed>) -> Vec<Handed> {
         let mut content = self.lock();
-        if content.left {
+        if content.over {
             return handed;
         }
         content.messages.extend(handed);
@@ -69,30 +67,28 @@ impl Subscriber {
         Some(content.messages.drain(..count).collect())
     }
 
-    /// Says that nobody will take anything out any more, and takes out what lies here.
-    pub(crate) fn leave(&self) -> Vec<Handed> {
-        let mut content = self.lock();
-        content.left = true;
-        content.messages.drain(..).collect()
-    }
-
-    /// Whether somebody is there to take things out.
-    pub(crate) fn is_there(&self) -> bool {
-        !self.lock().left
-    }
-
     /// Waits until something has been put in since the last time, or the subscription is over.
     pub(crate) async fn arrival(&self) {
         self.0.arrived.notified().await;
     }
 
-    /// The lease has ended: what lies here has been given back.
-    pub(crate) fn end(&self) {
+    /// Lets whoever waits look again.
+    pub(crate) fn knock(&self) {
+        self.0.arrived.notify_one();
+    }
+
+    /// Nothing more goes in or out: the lease has ended, or the subscription was dropped. What lay here is returned.
+    pub(crate) fn end(&self) -> Vec<Handed> {
         let mut content = self.lock();
         content.over = true;
-        content.messages.clear();
+        let left = std::mem::take(&mut content.messages);
         drop(content);
         self.0.arrived.notify_one();
+        left.into()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.lock().over
     }
 
     pub(crate) fn renew(&self) {

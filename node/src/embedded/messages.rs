@@ -16,6 +16,9 @@ use super::{
 /// How many messages of one queue become ready, or are purged, in one step.
 const SLICE: usize = 4096;
 
+/// How many bytes of messages of one queue are handed out at a time; a larger message goes alone.
+const TAKE_BYTES: usize = 32 << 20;
+
 /// A message to publish.
 #[derive(Debug)]
 pub(crate) struct NewMessage {
@@ -79,9 +82,15 @@ impl Tx<'_> {
 
     /// Takes the next `count` messages of a queue for `holder`.
     pub(crate) fn take(&mut self, id: QueueId, count: usize, holder: HolderId) -> Result<Vec<Handed>, StoreError> {
-        let mut taken = Vec::with_capacity(count);
+        let mut taken = Vec::new();
+        let mut room = TAKE_BYTES;
         for entry in self.ready.range(ready_range(id))?.take(count) {
             let (key, row) = entry?;
+            if row.value().len() > room && !taken.is_empty() {
+                room = 0;
+                break;
+            }
+            room = room.saturating_sub(row.value().len());
             taken.push((key.value(), row.value().to_vec()));
         }
         let name = self.state.queue(id).name.clone();
@@ -96,9 +105,10 @@ impl Tx<'_> {
             self.held.insert(seq, row.as_slice())?;
             self.state.queue(id).ready -= 1;
             self.state.hold(seq, Holding { queue: id, attempt: header.attempts, holder });
+            self.state.untold.push((seq, header.attempts));
             handed.push(Handed { seq, queue: name.clone(), attempt: header.attempts, crashes: header.crashes, lost: header.lost, row });
         }
-        if handed.len() < count {
+        if handed.len() < count && room > 0 {
             // The counter says what the table does not hold. It must not make the writer try again for ever.
             tracing::error!(queue = %name, "the store's counter of waiting messages was wrong and has been corrected");
             self.state.queue(id).ready = 0;
@@ -170,6 +180,15 @@ impl Tx<'_> {
             self.give_back(*seq, *attempt)?;
         }
         Ok(held.len() as u64)
+    }
+
+    /// Gives back what an earlier transaction handed out to nobody: it failed, and yet the file may say that it did not.
+    pub(crate) fn give_untold_back(&mut self) -> Result<(), StoreError> {
+        for at in 0..self.state.untold.len() {
+            let (seq, attempt) = self.state.untold[at];
+            self.give_back(seq, attempt)?;
+        }
+        Ok(())
     }
 
     fn held_where(&self, wanted: impl Fn(&Holding) -> bool) -> Vec<(Seq, u32)> {

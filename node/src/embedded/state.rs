@@ -35,6 +35,9 @@ pub(crate) struct State {
     pub(crate) held: HashMap<Seq, Holding>,
     /// Who takes messages. Not read back: it is only in memory.
     pub(crate) subs: BTreeMap<HolderId, Sub>,
+    /// What was handed out in transactions whose end is not known or was bad. Nobody has it, though the file may say so. Not
+    /// read back either.
+    pub(crate) untold: Vec<(Seq, u32)>,
     /// When the oldest result was stored (or earlier).
     pub(crate) oldest_result: Option<Millis>,
     next_queue: QueueId,
@@ -89,14 +92,14 @@ pub(crate) struct Sub {
 }
 
 impl Sub {
+    /// Whether it wants messages, and is there to take them.
+    pub(crate) fn waits(&self) -> bool {
+        self.demand > 0 && !self.end.is_over()
+    }
+
     /// Whether its lease runs.
     pub(crate) fn is_alive(&self) -> bool {
         self.silent < self.lease
-    }
-
-    /// Whether it asks for messages, and is there to take them.
-    pub(crate) fn waits(&self) -> bool {
-        self.demand > 0 && self.end.is_there()
     }
 }
 
@@ -134,8 +137,8 @@ impl State {
     /// Reads everything back that a transaction that was undone may have changed.
     pub(crate) fn reload(&mut self, db: &redb::Database) -> Result<(), StoreError> {
         let fresh = Self::load(db)?;
-        let subs = std::mem::take(&mut self.subs);
-        *self = Self { subs, next_holder: self.next_holder, ..fresh };
+        let (subs, untold) = (std::mem::take(&mut self.subs), std::mem::take(&mut self.untold));
+        *self = Self { subs, untold, next_holder: self.next_holder, ..fresh };
         Ok(())
     }
 
@@ -225,10 +228,12 @@ impl State {
         }
     }
 
-    /// Subscriptions of nodes whose leases have all ended.
+    /// Subscriptions whose leases have ended: of those, the ones that hold nothing, and all of a node of which none is left.
     pub(crate) fn lapsed(&self) -> Vec<HolderId> {
         let alive = |node: &NodeId| self.subs.values().any(|sub| sub.node == *node && sub.is_alive());
-        self.subs.iter().filter(|(_, sub)| !sub.is_alive() && !alive(&sub.node)).map(|(id, _)| *id).collect()
+        let holds = |holder: HolderId| self.held.values().any(|holding| holding.holder == holder);
+        let lapsed = |(id, sub): &(&HolderId, &Sub)| !sub.is_alive() && (!alive(&sub.node) || !holds(**id));
+        self.subs.iter().filter(lapsed).map(|(id, _)| *id).collect()
     }
 
     /// How long the writer may sleep without missing the end of a lease.

@@ -1,5 +1,8 @@
 //! Opening: whose file it is, whether it can be read, and that it is left alone when it cannot.
 
+pub(crate) mod disk;
+mod outage;
+
 use std::{fs, path::Path};
 
 use super::{tables, *};

@@ -25,7 +25,6 @@ use super::{
     file,
     inbox::{Batch, Change, Request},
     state::{Looks, State},
-    tables::Seq,
     tx::{Outbox, Tx},
 };
 
@@ -43,15 +42,15 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) state: State,
     looks: Looks,
-    /// Handed out to subscriptions that were dropped meanwhile: to be given back.
-    unclaimed: Vec<(Seq, u32)>,
     swept: Instant,
     tried: Instant,
+    /// The last transaction was undone: nothing is tried again at once by itself.
+    failed: bool,
 }
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, state: State) -> Self {
-        Self { shared, state, looks: Looks::new(), unclaimed: Vec::new(), swept: Instant::now(), tried: Instant::now() }
+        Self { shared, state, looks: Looks::new(), swept: Instant::now(), tried: Instant::now(), failed: false }
     }
 
     /// Runs until the inbox is closed and empty.
@@ -70,7 +69,10 @@ impl Writer {
 
     /// How long nothing happens by itself.
     fn sleep(&self) -> Duration {
-        if !self.unclaimed.is_empty() {
+        if self.failed {
+            return REOPEN;
+        }
+        if !self.state.untold.is_empty() {
             return Duration::ZERO;
         }
         let now = self.shared.now();
@@ -104,7 +106,7 @@ impl Writer {
             look(&mut self.state);
         }
         let now = self.shared.now();
-        let pending = !changes.is_empty() || !self.unclaimed.is_empty() || self.state.can_serve() || self.state.is_due(now);
+        let pending = !changes.is_empty() || !self.state.untold.is_empty() || self.state.can_serve() || self.state.is_due(now);
         if pending || !self.state.lapsed().is_empty() || self.must_sweep(now) {
             self.transact(&db, changes, now);
         }
@@ -114,30 +116,27 @@ impl Writer {
         let must_sweep = self.must_sweep(now);
         let mut outcomes = Vec::with_capacity(changes.len());
         let (state, options) = (&mut self.state, &self.shared.options);
-        let chores = Chores { now, must_sweep, unclaimed: &self.unclaimed };
-        let run = AssertUnwindSafe(|| commit(db, state, options, &chores, &mut changes, &mut outcomes));
-        let done = catch_unwind(run).unwrap_or_else(|_| {
-            // The change after the last outcome is the one that panicked; the others have a right to another try.
-            outcomes.push(Err(StoreError::Refused("carrying it out panicked; the log says where".to_owned())));
-            Err((StoreError::Unavailable("the transaction was undone because of another change in it".to_owned()), false))
-        });
+        let run = AssertUnwindSafe(|| commit(db, state, options, now, must_sweep, &mut changes, &mut outcomes));
+        // Changes that panic are caught where they are carried out; a panic here is one of the store's own.
+        let done = catch_unwind(run).unwrap_or(Err(Undone::Panic));
         if must_sweep {
             self.swept = Instant::now();
         }
+        self.failed = done.is_err();
         match done {
             Ok(outbox) => {
-                self.unclaimed.clear();
+                self.state.untold.clear();
                 for (change, outcome) in changes.into_iter().zip(outcomes) {
                     change.answer(outcome);
                 }
                 self.deliver(outbox);
             }
-            Err((error, disk)) => {
-                let culprit = (!disk && outcomes.last().is_some_and(Result::is_err)).then(|| outcomes.len() - 1);
-                self.undo(db, disk, &error);
+            Err(undone) => {
+                let error = undone.told();
+                self.undo(db, &undone, &error);
                 for (at, change) in changes.into_iter().enumerate() {
-                    let own = culprit.filter(|culprit| *culprit == at).and_then(|_| outcomes.pop());
-                    change.answer(own.unwrap_or_else(|| Err(error.clone())));
+                    let own = matches!(undone, Undone::Change(culprit) if culprit == at);
+                    change.answer(Err(if own { StoreError::Refused("it panicked; the log says where".to_owned()) } else { error.clone() }));
                 }
             }
         }
@@ -146,10 +145,9 @@ impl Writer {
     /// Tells the world what has become durable.
     fn deliver(&mut self, outbox: Outbox) {
         for (holder, handed) in outbox.handed {
-            if let Some(sub) = self.state.subs.get(&holder) {
-                let left_behind = sub.end.put(handed);
-                self.unclaimed.extend(left_behind.iter().map(|handed| (handed.seq, handed.attempt)));
-            }
+            let refused = self.state.subs.get(&holder).map(|sub| sub.end.put(handed));
+            // He has gone in the meantime; the next transaction, which is the next thing to happen, gives them back.
+            self.state.untold.extend(refused.into_iter().flatten().map(|handed| (handed.seq, handed.attempt)));
         }
         for holder in outbox.ended {
             if let Some(sub) = self.state.subs.remove(&holder) {
@@ -159,8 +157,10 @@ impl Writer {
         self.shared.hub.publish(outbox.stored);
     }
 
-    fn undo(&mut self, db: &Database, disk: bool, error: &StoreError) {
-        let reloaded = if disk { Err(error.clone()) } else { self.state.reload(db) };
+    fn undo(&mut self, db: &Database, undone: &Undone, error: &StoreError) {
+        // Whoever waits for messages must ask again, for the transaction may have counted him as served.
+        self.state.subs.values().for_each(|sub| sub.end.knock());
+        let reloaded = if matches!(undone, Undone::Disk(_)) { Err(error.clone()) } else { self.state.reload(db) };
         if let Err(error) = reloaded {
             tracing::error!(%error, "the store does not work, it will be opened again until it does");
             self.shared.set_database(None);
@@ -183,6 +183,7 @@ impl Writer {
                 tracing::info!(path = %self.shared.path.display(), "the store works again");
                 let db = Arc::new(db);
                 self.shared.set_database(Some(Arc::clone(&db)));
+                self.failed = false;
                 Some(db)
             }
             Err(error) => {
@@ -193,45 +194,67 @@ impl Writer {
     }
 }
 
-/// What a transaction does besides what was asked for.
-struct Chores<'a> {
-    now: i64,
-    must_sweep: bool,
-    unclaimed: &'a [(Seq, u32)],
+/// Why a transaction was undone.
+enum Undone {
+    /// This change panicked.
+    Change(usize),
+    /// The store itself panicked.
+    Panic,
+    /// The disk failed.
+    Disk(StoreError),
 }
 
-/// One transaction. An error says whether the disk is to blame.
+impl Undone {
+    /// What those are told who are not to blame.
+    fn told(&self) -> StoreError {
+        match self {
+            Self::Change(_) => StoreError::Unavailable("the transaction was undone because of another change in it".to_owned()),
+            Self::Panic => StoreError::Unavailable("the transaction panicked; the log says where".to_owned()),
+            Self::Disk(error) => error.clone(),
+        }
+    }
+}
+
+impl<E: Into<StoreError>> From<E> for Undone {
+    fn from(error: E) -> Self {
+        Self::Disk(error.into())
+    }
+}
+
+/// One transaction: the changes, what time brings, handing out, and the commit.
 fn commit(
     db: &Database,
     state: &mut State,
     options: &StoreOptions,
-    chores: &Chores<'_>,
+    now: i64,
+    must_sweep: bool,
     changes: &mut [Box<dyn Change>],
     outcomes: &mut Vec<Result<(), StoreError>>,
-) -> Result<Outbox, (StoreError, bool)> {
-    let disk = |error: StoreError| (error, true);
-    let mut txn = db.begin_write().map_err(|error| disk(error.into()))?;
-    let mut tx = Tx::open(&txn, state, options, chores.now).map_err(disk)?;
-    for change in changes {
-        let outcome = change.apply(&mut tx);
-        if let Err(error @ StoreError::Unavailable(_)) = outcome {
-            return Err(disk(error));
+) -> Result<Outbox, Undone> {
+    let mut txn = db.begin_write()?;
+    let mut tx = Tx::open(&txn, state, options, now)?;
+    tx.give_untold_back()?;
+    for (at, change) in changes.iter_mut().enumerate() {
+        match catch_unwind(AssertUnwindSafe(|| change.apply(&mut tx))) {
+            Ok(Err(error @ StoreError::Unavailable(_))) => return Err(Undone::Disk(error)),
+            Ok(outcome) => outcomes.push(outcome),
+            Err(_) => {
+                drop(tx);
+                txn.abort()?;
+                return Err(Undone::Change(at));
+            }
         }
-        outcomes.push(outcome);
     }
-    for (seq, attempt) in chores.unclaimed {
-        tx.give_back(*seq, *attempt).map_err(disk)?;
+    tx.move_due()?;
+    tx.end_leases()?;
+    if must_sweep {
+        tx.sweep()?;
     }
-    tx.move_due().map_err(disk)?;
-    tx.end_leases().map_err(disk)?;
-    if chores.must_sweep {
-        tx.sweep().map_err(disk)?;
-    }
-    tx.serve().map_err(disk)?;
-    let quick = tx.rows().map_err(disk)? > QUICK_REPAIR_ROWS;
-    let outbox = tx.finish().map_err(disk)?;
+    tx.serve()?;
+    let quick = tx.rows()? > QUICK_REPAIR_ROWS;
+    let outbox = tx.finish()?;
     txn.set_quick_repair(quick);
-    txn.commit().map_err(|error| disk(error.into()))?;
+    txn.commit()?;
     Ok(outbox)
 }
 

@@ -27,6 +27,7 @@ macro_rules! broker_conformance {
                 a_fetch_waits_for_a_message,
                 other_queues_do_not_disturb,
                 a_dropped_fetch_loses_nothing,
+                a_dead_consumers_wait_takes_nothing,
                 a_dropped_debt_returns_its_message,
                 a_scheduled_message_waits_for_its_time,
                 a_scheduled_message_survives,

@@ -6,8 +6,9 @@
 //!
 //! **What bounds it.** The writer puts in what `fetch` asked for, and nothing before the next one.
 //!
-//! **When it dies**, that is, is dropped without a goodbye, what it had not handed on goes back at once, and its lease is not
-//! renewed any more; when no subscription of its node is left, what the node holds goes back when the lease ends. Dropped deliveries still find their way back until the last of
+//! **When it dies**, that is, is dropped without a goodbye, its lease is not renewed any more; when no subscription of its node
+//! is left, what the node holds goes back when the lease ends. What was on its way to it and has been seen by nobody goes back
+//! at once. Dropped deliveries still find their way back until the last of
 //! them is settled.
 
 use std::{sync::Arc, time::Duration};
@@ -24,6 +25,8 @@ use crate::{
 
 /// The longest time between two renewals.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// A shorter lease would end between two renewals.
+const SHORTEST_LEASE: Duration = Duration::from_millis(50);
 /// How many returned deliveries share a change.
 const RETURNS: usize = 256;
 
@@ -48,12 +51,16 @@ impl std::fmt::Debug for Mailbox {
 impl EmbeddedSubscription {
     pub(super) async fn open(store: Arc<Store>, request: Subscribe) -> Result<Self, BrokerError> {
         let end = Subscriber::default();
-        let lease = request.lease;
+        let lease = request.lease.max(SHORTEST_LEASE);
         let holder = {
             let end = end.clone();
             let enter = store.write(0, move |tx| {
-                let mut queues: Vec<_> = request.queues.iter().map(|name| tx.state.queue_id(name)).collect();
-                queues.dedup();
+                let mut queues = Vec::with_capacity(request.queues.len());
+                for id in request.queues.iter().map(|name| tx.state.queue_id(name)) {
+                    if !queues.contains(&id) {
+                        queues.push(id);
+                    }
+                }
                 let holder = tx.state.next_holder();
                 let (node, renewals) = (request.node, end.renewals());
                 let sub = Sub { node, queues, lease, demand: 0, cursor: 0, end, renewals, silent: Duration::ZERO };
@@ -119,7 +126,10 @@ impl Subscription for EmbeddedSubscription {
 impl Drop for EmbeddedSubscription {
     fn drop(&mut self) {
         self.renewing.abort();
-        self.mailbox.0.leave().iter().for_each(|handed| self.returns.give_back(held(handed)));
+        // What nobody has seen can go back at once.
+        for handed in self.mailbox.0.end() {
+            self.returns.give_back(held(&handed));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Waiting for messages, and for their time.
 
-use std::{pin::pin, task::Poll};
+use std::{pin::pin, sync::Arc, task::Poll};
 
 use umbel::proto::{Map, Value};
 
@@ -103,6 +103,33 @@ pub async fn a_dropped_fetch_loses_nothing<S: Stage>() {
     came.extend(fetch(&mut subscription, rest).await);
     assert_eq!(set_of(&came), sent.into_iter().collect());
     ack(&*broker, &came).await;
+}
+
+/// A consumer that dies while it waits takes nothing with it, though its node lives on with another.
+pub async fn a_dead_consumers_wait_takes_nothing<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    for round in ids("r", 20) {
+        let mut dying = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;
+        let mut fetching = Box::pin(async move {
+            let batch = dying.fetch(10).await;
+            (dying, batch)
+        });
+        assert!(futures::poll!(fetching.as_mut()).is_pending());
+        // Lets the wait get to where it is going, before or after the message.
+        broker.queues().await.unwrap();
+        let published = tokio::spawn({
+            let (broker, message) = (Arc::clone(&broker), message("q", &round));
+            async move { publish(&*broker, vec![message]).await }
+        });
+        drop(fetching);
+        soon("the publisher", published).await.unwrap();
+        let mut heir = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;
+        let taken = fetch(&mut heir, 1).await;
+        assert_eq!(ids_of(&taken), [round]);
+        ack(&*broker, &taken).await;
+        soon("closing", heir.close()).await.unwrap();
+    }
 }
 
 /// A debt that is dropped unsettled brings its message back to the front.
