@@ -91,7 +91,7 @@ struct Steps {
 #[expect(clippy::large_enum_variant, reason = "results are most of the steps, and none lives long")]
 enum Step {
     Publish(NewMessage),
-    Store(NewResult),
+    Store(Box<NewResult>),
     Open { group: GroupId, size: u32, body: Vec<u8> },
     Grow { group: GroupId, by: u32 },
     Part(NewPart),
@@ -133,7 +133,7 @@ impl Step {
     fn new(effect: Effect) -> Result<Self, StoreError> {
         Ok(match effect {
             Effect::Publish(publish) => Self::Publish(encode(&publish)?),
-            Effect::Store(record) => Self::Store(NewResult::new(*record)?),
+            Effect::Store(record) => Self::Store(Box::new(NewResult::new(*record)?)),
             Effect::OpenChord(open) => Self::Open { body: body_record(&open)?, group: open.group, size: open.size },
             Effect::GrowChord { group, by } => Self::Grow { group, by },
             Effect::Part(part) => {
@@ -157,7 +157,7 @@ impl Step {
     fn carry_out(self, tx: &mut Tx<'_>, delivery: Option<(Seq, u32)>, ready: &mut Vec<GroupId>) -> Result<(), StoreError> {
         match self {
             Self::Publish(new) => tx.publish(&new)?,
-            Self::Store(new) => drop(tx.store(new)?),
+            Self::Store(new) => drop(tx.store(*new)?),
             Self::Open { group, size, body } => {
                 if tx.open_chord(&group, size, &body)? {
                     ready.push(group);
