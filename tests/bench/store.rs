@@ -146,8 +146,10 @@ pub(crate) async fn backlog() {
         let took = enqueue(&broker, COUNT).await;
         let queues = broker.queues().await.unwrap();
         assert_eq!(queues[0].ready as usize, COUNT + 1000);
-        // A copy of the open file is what a crash leaves.
-        std::fs::copy(&path, directory.path().join("crashed")).unwrap();
+        // A copy of the open file is what a crash leaves. Its pages go to the disk now, not with the first fsync of recovery.
+        let crashed = directory.path().join("crashed");
+        std::fs::copy(&path, &crashed).unwrap();
+        std::fs::File::open(&crashed).unwrap().sync_all().unwrap();
         ((COUNT as f64 / took.as_secs_f64()).round(), resident().saturating_sub(before))
     };
     let open = |path: &std::path::Path| {
