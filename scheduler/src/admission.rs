@@ -2,7 +2,7 @@
 
 use umbel_proto::{Invocation, Millis};
 
-use crate::{TaskSpec, revocation::Revoked};
+use crate::{TaskSpec, revocation::Revoked, settlement::is_scheduled};
 
 /// What is known of a message besides its content.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +22,8 @@ pub struct Arrival {
 pub enum Verdict {
     /// Yes.
     Run,
-    /// Not before this time (a message that reached us early).
+    /// Not before this time (a message that reached us early). One that will not be held that long goes into the durable
+    /// schedule: [`crate::settlement::later`].
     Hold {
         /// When.
         until: Millis,
@@ -71,8 +72,10 @@ pub fn admit(invocation: &Invocation, spec: Option<&TaskSpec>, arrival: Arrival,
     if let Some(detail) = poisonous(spec, arrival) {
         return Verdict::Refuse(Refusal::Crashed { detail });
     }
+    // What has run before, or was in the schedule until its time by the broker's clock, is not early by anybody's.
+    let judged = arrival.crashes > 0 || is_scheduled(invocation);
     match &headers.eta {
-        Some(eta) if eta.millis() > now => Verdict::Hold { until: eta.millis() },
+        Some(eta) if eta.millis() > now && !judged => Verdict::Hold { until: eta.millis() },
         _ => Verdict::Run,
     }
 }

@@ -3,7 +3,7 @@
 use umbel_proto::{Signature, Timestamp};
 
 use super::*;
-use crate::{model::Model, revocation::Revocation};
+use crate::{Effect, model::Model, revocation::Revocation, settlement::later};
 
 fn message() -> Invocation {
     let mut model = Model::default();
@@ -33,6 +33,32 @@ fn eta_holds_back_and_expires_refuses() {
     invocation.headers.expires = Some(Timestamp::from_millis(100));
     assert_eq!(verdict(&invocation, first(), 100), Verdict::Run);
     assert_eq!(verdict(&invocation, first(), 101), Verdict::Refuse(Refusal::Expired));
+}
+
+/// Goal: a node whose clock is slow does not put a message back for ever that the schedule has let go.
+#[test]
+fn what_the_schedule_has_let_go_is_not_early_by_any_clock() {
+    let mut early = message();
+    early.headers.eta = Some(Timestamp::from_millis(100));
+    let effects = later(&early, 100, 0, &"q".into());
+    let [Effect::Publish(again), Effect::Release(crate::Release::Ack)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((again.due, again.route.queue.as_str()), (Some(100), "q"));
+    assert_eq!(verdict(&again.invocation, first(), 0), Verdict::Run);
+    let mut copied = again.invocation.clone();
+    copied.headers.eta = Some(Timestamp::from_millis(200));
+    assert_eq!(verdict(&copied, first(), 0), Verdict::Hold { until: 200 }, "another ETA has been waited for by nobody");
+}
+
+/// Goal: putting back what has killed an executor keeps the count, and what waits for another reason than its ETA stays itself.
+#[test]
+fn a_message_that_waits_for_no_eta_is_put_back() {
+    let mut early = message();
+    for (eta, crashes) in [(None, 0), (Some(200), 0), (Some(100), 2)] {
+        early.headers.eta = eta.map(Timestamp::from_millis);
+        let put_back = Effect::Release(crate::Release::Requeue { due: Some(100), crashes });
+        assert_eq!(later(&early, 100, crashes, &"q".into()), [put_back]);
+    }
+    assert_eq!(verdict(&early, Arrival { crashes: 2, ..first() }, 0), Verdict::Run, "it has run before, so it is not early");
 }
 
 #[test]

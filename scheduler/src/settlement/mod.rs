@@ -2,6 +2,7 @@
 
 pub(crate) mod errbacks;
 mod failure;
+mod later;
 mod refusal;
 mod replace;
 mod retry;
@@ -16,6 +17,9 @@ use crate::{
     canvas::{CanvasError, Specs},
 };
 use run::Run;
+
+pub(crate) use later::is_scheduled;
+pub use later::later;
 
 /// Everything a settlement depends on.
 #[derive(Debug, Clone, Copy)]

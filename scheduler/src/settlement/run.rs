@@ -1,6 +1,6 @@
 //! One run of one task, and the records it writes.
 
-use umbel_proto::{Invocation, Map, ResultRecord, ResultTuple, State, TaskError, TaskId, Timestamp, Value};
+use umbel_proto::{Invocation, Map, QueueName, ResultRecord, ResultTuple, State, TaskError, TaskId, Timestamp, Value};
 
 use super::{Context, Ending, Settlement};
 use crate::{
@@ -91,12 +91,7 @@ impl<'a> Run<'a> {
 
     /// The way a message came.
     pub(super) fn route_back(&self) -> Route {
-        let properties = &self.invocation.properties;
-        let queue = self.context.queue.clone();
-        if properties.exchange.is_empty() {
-            return Route { routing_key: queue.to_string(), queue, exchange: String::new() };
-        }
-        Route { queue, exchange: properties.exchange.clone(), routing_key: properties.routing_key.clone() }
+        route_back(self.invocation, self.context.queue)
     }
 
     /// What `result_extended` adds (wire contract §4.1), with stamps.
@@ -119,4 +114,13 @@ impl<'a> Run<'a> {
         }
         extra
     }
+}
+
+/// The way a message came that was taken from `queue`.
+pub(super) fn route_back(invocation: &Invocation, queue: &QueueName) -> Route {
+    let (properties, queue) = (&invocation.properties, queue.clone());
+    if properties.exchange.is_empty() {
+        return Route { routing_key: queue.to_string(), queue, exchange: String::new() };
+    }
+    Route { queue, exchange: properties.exchange.clone(), routing_key: properties.routing_key.clone() }
 }

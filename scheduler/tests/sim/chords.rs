@@ -48,10 +48,13 @@ impl Chord {
     }
 
     pub(crate) fn ready(&self, mutation: Option<Mutation>) -> ReadyChord {
-        let parts = match mutation {
+        let mut parts = match mutation {
             Some(Mutation::CountPartsNotIndexes | Mutation::MisplacedValues) => self.arrived.clone(),
             _ => self.parts.values().cloned().collect(),
         };
+        if mutation == Some(Mutation::CountPartsNotIndexes) {
+            parts.sort_by_key(|part| part.index);
+        }
         ReadyChord { group: self.open.group.clone(), body: self.open.body.clone(), parts, last: self.last.clone() }
     }
 }

@@ -82,7 +82,7 @@ impl Cluster {
             nodes: nodes.collect(),
             network: plan.network.clone(),
             store: Store::new(mutation),
-            witness: Witness::default(),
+            witness: Witness::new(plan.nodes.iter().map(|(skew, ..)| *skew).fold(0, Millis::max)),
             events: BTreeMap::new(),
             sequence: 0,
             away_until: 0,

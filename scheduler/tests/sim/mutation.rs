@@ -23,6 +23,8 @@ pub(crate) enum Invariant {
     Credits,
     /// Nothing runs before its time, but for what the node's clock is wrong by.
     NotEarly,
+    /// A message that was only put back is not given up as poison.
+    NotGivenUp,
     /// A task that was acknowledged early never runs again, and its loss is a recorded failure.
     LossRecorded,
     /// Once nothing goes wrong any more, everything ends.
@@ -74,6 +76,8 @@ pub(crate) enum Mutation {
     CreditLeak,
     /// A node runs what came before its time.
     EarlyEta,
+    /// What the schedule has let go is put back by nodes whose clocks are slow.
+    JudgedTwice,
     /// A task that was acknowledged early vanishes with its node: what Celery does.
     LostEarlyAckForgotten,
     /// A task that was acknowledged early runs again after its node has died.
@@ -85,7 +89,7 @@ pub(crate) enum Mutation {
 }
 
 impl Mutation {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::ReleaseTwice,
         Self::ForgetOnCrash,
         Self::EndsTwice,
@@ -98,6 +102,7 @@ impl Mutation {
         Self::LeaseIgnored,
         Self::CreditLeak,
         Self::EarlyEta,
+        Self::JudgedTwice,
         Self::LostEarlyAckForgotten,
         Self::BegunRunsAgain,
         Self::NoSweep,
@@ -116,6 +121,7 @@ impl Mutation {
             Self::LeaseIgnored => Invariant::LeaseKept,
             Self::CreditLeak => Invariant::Credits,
             Self::EarlyEta => Invariant::NotEarly,
+            Self::JudgedTwice => Invariant::NotGivenUp,
             Self::LostEarlyAckForgotten | Self::BegunRunsAgain => Invariant::LossRecorded,
             Self::NoSweep | Self::PartForgotten => Invariant::Progress,
         }

@@ -12,7 +12,7 @@ use umbel_scheduler::{
     canvas::Specs,
     chord::conclude,
     revocation::Revoked,
-    settlement::{Context, refuse, settle, started},
+    settlement::{Context, later, refuse, settle, started},
 };
 
 use crate::{
@@ -303,7 +303,13 @@ impl Node {
             Verdict::Hold { until } if until - world.now - self.skew <= HOLD_MAX => {
                 world.out.push(Out::Wake(until - world.now - self.skew, Alarm::Held(id)));
             }
-            Verdict::Hold { until } => self.end(id, vec![Effect::Release(Release::Requeue { due: Some(until), crashes })], world),
+            Verdict::Hold { until } if world.mutation == Some(Mutation::JudgedTwice) => {
+                self.end(id, vec![Effect::Release(Release::Requeue { due: Some(until), crashes })], world);
+            }
+            Verdict::Hold { until } => {
+                let effects = later(&claim.delivery.invocation, until, crashes, &claim.delivery.queue);
+                self.end(id, effects, world);
+            }
             Verdict::Refuse(refusal) => {
                 let effects = self.with_context(id, world, |invocation, context| {
                     let settlement = refuse(invocation, &refusal, context);

@@ -7,6 +7,8 @@ use crate::{dice::Dice, workload::workflow};
 /// When the faults end. From then on everything works, and all that is left has to end.
 pub(crate) const HEAL: Millis = 40_000;
 
+const HOUR: Millis = 3_600_000;
+
 /// Everything that one seed decides ahead of the run; what happens to single requests is drawn on the way.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -48,7 +50,10 @@ pub(crate) struct Network {
 impl Plan {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let nodes: Vec<_> = (0..dice.between(1, 4))
-            .map(|_| (dice.between(-2_000, 2_000), dice.between(1, 8) as u32, dice.between(1, 4) as usize))
+            .map(|_| {
+                let (slow, fast) = [(-2_000, 2_000), (-2 * HOUR, 0), (0, HOUR / 6)][[0, 0, 0, 0, 0, 0, 0, 1, 1, 2][dice.below(10)]];
+                (dice.between(slow, fast), dice.between(1, 8) as u32, dice.between(1, 4) as usize)
+            })
             .collect();
         let mut count = 0;
         let workflows =

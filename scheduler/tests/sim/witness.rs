@@ -5,16 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use umbel_proto::{DeliveryTag, GroupId, Millis, ResultRecord, ResultTuple, State, TaskId, Value};
-use umbel_scheduler::{ChordPart, Commit, Effect, Fence, PartResult, Release};
+use umbel_scheduler::{ChordPart, Commit, DeadReason, Effect, Fence, PartResult, Release};
 
 use crate::{
     mutation::{Invariant, Violation, demand},
     store::{Delivery, LEASE, Store},
     workload,
 };
-
-/// How wrong a node's clock may be.
-pub(crate) const MAX_SKEW: Millis = 2_000;
 
 type Checked = Result<(), Violation>;
 
@@ -37,6 +34,8 @@ pub(crate) struct Witness {
     succeeded: BTreeMap<TaskId, ResultRecord>,
     chords: BTreeMap<GroupId, Seen>,
     ignored: BTreeSet<String>,
+    /// How much the fastest clock is fast.
+    fastest: Millis,
     /// Endings that were refused because somebody else holds the message.
     pub(crate) zombies: u64,
     /// Early acknowledged tasks whose node died.
@@ -44,6 +43,11 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
+    /// A witness of nodes whose clocks are fast by no more than `fastest`.
+    pub(crate) fn new(fastest: Millis) -> Self {
+        Self { fastest, ..Self::default() }
+    }
+
     /// A message was handed out.
     pub(crate) fn taken(&mut self, delivery: &Delivery, now: Millis) -> Checked {
         let (tag, attempt) = (&delivery.tag, delivery.attempt);
@@ -70,7 +74,7 @@ impl Witness {
     pub(crate) fn started(&self, delivery: &Delivery, now: Millis) -> Checked {
         let (tag, headers) = (&delivery.tag, &delivery.invocation.headers);
         let early = headers.eta.as_ref().map_or(0, |eta| eta.millis() - now);
-        demand(early <= MAX_SKEW, Invariant::NotEarly, || format!("{tag} runs {early} ms before its time"))?;
+        demand(early <= self.fastest, Invariant::NotEarly, || format!("{tag} runs {early} ms before its time"))?;
         let begun = self.begun.get(tag);
         demand(begun.is_none_or(|begun| *begun == delivery.attempt), Invariant::LossRecorded, || format!("{tag} had begun, and runs again"))
     }
@@ -113,6 +117,12 @@ impl Witness {
         let headers = &invocation.headers;
         for effect in effects {
             match effect {
+                Effect::Release(Release::Dead { reason: DeadReason::Crashed, detail }) => {
+                    // No seed has time for as many leases to end as make a message poison.
+                    demand(!detail.starts_with("taken"), Invariant::NotGivenUp, || format!("{tag} was {detail}"))?;
+                    self.renewed.remove(tag);
+                    self.ended.insert(tag.clone());
+                }
                 Effect::Release(Release::Begin) => drop(self.begun.insert(tag.clone(), attempt)),
                 Effect::Release(release) => {
                     self.renewed.remove(tag);

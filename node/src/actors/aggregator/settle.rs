@@ -145,8 +145,11 @@ pub(super) fn quarantine(claim: Claim) -> Pending {
 
 /// A message that came before its time.
 pub(super) fn later(claim: Claim, due: Millis) -> Pending {
-    let release = Release::Requeue { due: Some(due), crashes: claim.crashes };
-    pending(claim, None, vec![Effect::Release(release)], Vec::new(), Resort::Failure)
+    let effects = match &claim.invocation {
+        Ok(invocation) => settlement::later(invocation, due, claim.crashes, &claim.debt.held().queue),
+        Err(_) => vec![Effect::Release(Release::Requeue { due: Some(due), crashes: claim.crashes })],
+    };
+    pending(claim, None, effects, Vec::new(), Resort::Failure)
 }
 
 fn dead(claim: Claim, detail: String) -> Pending {
