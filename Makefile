@@ -16,7 +16,8 @@ demo: ## Count the words of a folder (FOLDER=path; this repository's sources by 
 	cargo run --release --quiet -- demo $(if $(FOLDER),"$(FOLDER)")
 
 bench: ## Measure; one JSON line per figure
-	cargo run --release --quiet -p umbel-tests --bin bench
+	cargo build --release --quiet -p umbel-tests --bin bench --bin node-under-test
+	target/release/bench $(MEASURES)
 
 lint: ## Check the format and the lints
 	cargo fmt --all --check

@@ -4,7 +4,9 @@
 //! the limit it is compared with in the same run. `UMBEL_BENCH_TASKS` sets how many tasks (default 50,000).
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod latency;
 mod native;
+mod process;
 mod redis;
 mod store;
 
@@ -14,7 +16,7 @@ use serde_json::{Map, Value, json};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The names of the measures.
-const MEASURES: [&str; 4] = ["store", "native", "backlog", "redis"];
+const MEASURES: [&str; 8] = ["store", "native", "backlog", "latency", "workflows", "process", "million", "redis"];
 
 /// How many tasks a measure runs.
 fn tasks() -> usize {
@@ -42,6 +44,10 @@ async fn main() {
             "native" => native::run().await,
             "backlog" => store::backlog().await,
             "redis" => redis::run().await,
+            "latency" => latency::run().await,
+            "workflows" => latency::workflows().await,
+            "process" => process::run(),
+            "million" => process::million().await,
             other => panic!("there is no measure {other}; there are {MEASURES:?}"),
         }
     }

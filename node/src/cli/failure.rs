@@ -8,7 +8,10 @@ use super::{exit::Exit, output::Screen};
 ///
 /// Printed as `error: <what> <value> (<source>): <reason>`, and below it `  try: <command>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct Failure(Box<Parts>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Parts {
     exit: Exit,
     what: String,
     value: Option<(String, String)>,
@@ -20,7 +23,7 @@ pub(super) struct Failure {
 impl Failure {
     /// `what` did not work, because of `reason`. Both in lower case and without a full stop.
     pub(super) fn new(exit: Exit, what: impl Into<String>, reason: impl ToString) -> Self {
-        Self { exit, what: what.into(), value: None, reason: reason.to_string(), lines: Vec::new(), hint: None }
+        Self(Box::new(Parts { exit, what: what.into(), value: None, reason: reason.to_string(), lines: Vec::new(), hint: None }))
     }
 
     /// The process was told to stop. Whoever told it knows: nothing is printed.
@@ -30,63 +33,63 @@ impl Failure {
 
     /// The value that was used, and where it came from: an argument, a variable, a line of a file.
     pub(super) fn value(mut self, value: impl Into<String>, source: &'static str) -> Self {
-        self.value = Some((value.into(), source.to_owned()));
+        self.0.value = Some((value.into(), source.to_owned()));
         self
     }
 
     /// The value that was used, and the origin the configuration gives it.
     pub(super) fn value_from(mut self, value: impl Into<String>, origin: impl Into<String>) -> Self {
-        self.value = Some((value.into(), origin.into()));
+        self.0.value = Some((value.into(), origin.into()));
         self
     }
 
     /// Several reasons, one below the other.
     pub(super) fn lines(mut self, lines: impl IntoIterator<Item = String>) -> Self {
-        self.lines.extend(lines);
+        self.0.lines.extend(lines);
         self
     }
 
     /// The command to try next.
     pub(super) fn hint(mut self, command: impl Into<String>) -> Self {
-        self.hint = Some(command.into());
+        self.0.hint = Some(command.into());
         self
     }
 
     /// The command to try next, if there is one.
     pub(super) fn next(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.0.hint.as_deref()
     }
 
     /// The code the program ends with.
     pub(super) fn exit(&self) -> Exit {
-        self.exit
+        self.0.exit
     }
 
     /// Prints it. Control characters of values are escaped: a file name cannot write a line of its own.
     pub(super) fn print(&self, screen: &Screen, to: &mut impl Write) {
-        if self.what.is_empty() {
+        if self.0.what.is_empty() {
             return;
         }
-        let mut line = self.what.clone();
-        if let Some((value, source)) = &self.value {
+        let mut line = self.0.what.clone();
+        if let Some((value, source)) = &self.0.value {
             line.push_str(&format!(" {} ({source})", visible(value)));
         }
         let error = screen.paint_note("error:", "1;31");
-        let hint = self.hint.as_ref().map(|hint| format!("  {} {hint}\n", screen.paint_note("try:", "1"))).unwrap_or_default();
+        let hint = self.0.hint.as_ref().map(|hint| format!("  {} {hint}\n", screen.paint_note("try:", "1"))).unwrap_or_default();
         // There is nobody left to tell when standard error is closed.
-        let reason = if self.lines.is_empty() { format!(" {}", visible(&self.reason)) } else { String::new() };
-        let lines: String = self.lines.iter().map(|line| format!("  {}\n", visible(line))).collect();
+        let reason = if self.0.lines.is_empty() { format!(" {}", visible(&self.0.reason)) } else { String::new() };
+        let lines: String = self.0.lines.iter().map(|line| format!("  {}\n", visible(line))).collect();
         let _ = write!(to, "{error} {line}:{reason}\n{lines}{hint}");
     }
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.what)?;
-        if let Some((value, source)) = &self.value {
+        f.write_str(&self.0.what)?;
+        if let Some((value, source)) = &self.0.value {
             write!(f, " {} ({source})", visible(value))?;
         }
-        let reasons = if self.lines.is_empty() { self.reason.clone() } else { self.lines.join("; ") };
+        let reasons = if self.0.lines.is_empty() { self.0.reason.clone() } else { self.0.lines.join("; ") };
         write!(f, ": {}", visible(&reasons))
     }
 }

@@ -97,7 +97,7 @@ pub(super) fn open(config: &Config, broker: &config::Sourced<Url>, patience: Dur
         UrlKind::Embedded => open_store(config, store_file(config, broker), patience),
         _ => {
             let results = config.results.as_ref().map(|url| url.expose());
-            Backbone::open(&broker.expose(), results.as_deref(), store_options(config)).map_err(|error| {
+            Backbone::open(broker.expose(), results, store_options(config)).map_err(|error| {
                 Failure::new(Exit::Unavailable, "cannot use the broker", error)
                     .value_from(broker.to_string(), broker.origin.to_string())
                     .hint(format!("{} doctor", program()))

@@ -146,7 +146,10 @@ pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Fai
     }
     let store = (broker.kind == UrlKind::Embedded).then(|| place::store_file(&config, &broker));
     let runtime = serve::runtime()?;
+    // A broker on a server connects in the background, on the runtime's threads.
+    let within = runtime.enter();
     let backbone = place::open(&config, &broker, place::STORE_WITHIN)?;
+    drop(within);
     let done = runtime.block_on(async {
         let running = serve::start(&config, &plan, backbone, NativeExecutor::builder().build(), store).await?;
         banner(&config, &plan, &broker.to_string(), &running, screen);
