@@ -137,7 +137,10 @@ pub(crate) async fn workflows() {
     let result = client.submit(Signature::chain(steps)).await.unwrap();
     assert_eq!(result.get::<i64>(PATIENCE).await.unwrap(), 200);
     let whole = begun.elapsed();
-    print("chain", json!({ "steps": 200, "whole_ms": whole.as_millis() as u64, "hop_ms": (whole.as_micros() as f64 / 200.0).round() / 1e3 }));
+    print(
+        "chain",
+        json!({ "steps": 200, "whole_ms": whole.as_millis() as u64, "hop_ms": (whole.as_micros() as f64 / 200.0).round() / 1e3 }),
+    );
     let begun = Instant::now();
     let result = client.submit(Signature::group((0..5_000).map(part::s))).await.unwrap();
     let values: Vec<i64> = result.get(PATIENCE).await.unwrap();
