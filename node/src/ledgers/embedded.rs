@@ -88,7 +88,6 @@ struct Steps {
     bytes: usize,
 }
 
-#[expect(clippy::large_enum_variant, reason = "results are most of the steps, and none lives long")]
 enum Step {
     Publish(NewMessage),
     Store(Box<NewResult>),
