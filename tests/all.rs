@@ -1,5 +1,5 @@
 //! Every test that needs more than one crate. See `tests/README.md`.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 mod cli;
 mod compat;

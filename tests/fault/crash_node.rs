@@ -8,6 +8,8 @@
 //! whatever becomes of the process: `submitting <unit>`, `accepted <unit> <id of the result>`, and from inside of the tasks
 //! `run <round> <label> <task id> <retries> <attempt>`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     env,
     fs::{File, OpenOptions},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use umbel::{
-    Node, SignatureExt,
+    Node,
     brokers::{Backbone, Broker, Subscribe, redis::RedisBroker},
     client::Client,
     embedded::StoreOptions,

@@ -156,7 +156,8 @@ async fn events_are_streamed_until_the_server_stops() {
     served.run(json!({ "task": "umbel.demo.add", "args": [1, 1] })).await;
     let mut seen = String::new();
     while !seen.contains("event: succeeded") {
-        seen.push_str(&String::from_utf8(soon("an event", events.next()).await.unwrap().unwrap().to_vec()).unwrap());
+        let bytes = soon("an event", events.next()).await.unwrap().unwrap();
+        seen.push_str(std::str::from_utf8(&bytes).unwrap());
     }
     assert!(seen.find("event: received") < seen.find("event: started"), "{seen}");
     soon("the server to stop", served.stop()).await;
