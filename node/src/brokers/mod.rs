@@ -144,7 +144,9 @@ impl Returns {
         (Self(sender), receiver)
     }
 
-    /// Gives one back. When the broker's side is gone, the lease gives it back instead.
+    /// Gives one back, to the front of its queue. Several come back in no order among themselves; what has to keep its order is
+    /// given back by [`Subscription::close`] or the end of the lease. When the broker's side is gone, the lease gives it back
+    /// instead.
     pub fn give_back(&self, held: Held) {
         let _ = self.0.send(held);
     }

@@ -132,7 +132,8 @@ pub async fn a_dead_consumers_wait_takes_nothing<S: Stage>() {
     }
 }
 
-/// A debt that is dropped unsettled brings its message back to the front.
+/// A debt that is dropped unsettled brings its message back to the front. Each comes back by itself, so those that were
+/// dropped one after the other have no order among themselves; what was never taken stays behind them.
 pub async fn a_dropped_debt_returns_its_message<S: Stage>() {
     let stage = S::fresh(Setup::default()).await;
     let broker = stage.broker();
@@ -144,7 +145,9 @@ pub async fn a_dropped_debt_returns_its_message<S: Stage>() {
     }
     until_async("the messages are back", || async { (broker.queues().await.unwrap()[0].ready == 5).then_some(()) }).await;
     let again = fetch(&mut subscription, 5).await;
-    assert_eq!(ids_of(&again), ids("m", 5));
+    let came = ids_of(&again);
+    assert_eq!(set_of(&again[..3]), ids("m", 3).into_iter().collect());
+    assert_eq!(came[3..], ids("m", 5)[3..]);
     assert_eq!(again.iter().map(|delivery| delivery.held.attempt).collect::<Vec<_>>(), [2, 2, 2, 1, 1]);
     // A debt that is settled returns nothing.
     ack(&*broker, &again).await;
