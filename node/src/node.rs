@@ -20,7 +20,7 @@ use crate::{
         supervisor::{Supervisor, SupervisorArgs, SupervisorMsg},
     },
     backends::Backend,
-    brokers::{Backbone, Broker, BrokerError, Subscribe},
+    brokers::{About, Backbone, Broker, BrokerError},
     client::{Client, KnownTasks},
     executors::{
         Executor,
@@ -214,6 +214,7 @@ pub struct NodeBuilder {
     concurrency: usize,
     prefetch_multiplier: u32,
     lease: Duration,
+    about: About,
     settings: Settings,
     backbone: Option<Backbone>,
     native: Option<native::Builder>,
@@ -229,6 +230,7 @@ impl Default for NodeBuilder {
             concurrency: std::thread::available_parallelism().map_or(1, usize::from),
             prefetch_multiplier: 4,
             lease: Duration::from_millis(2500),
+            about: About::this_process(),
             settings: Settings::default(),
             backbone: None,
             native: None,
@@ -273,6 +275,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
+        self
+    }
+
+    /// What it says of itself to others on the same broker (where its HTTP API listens, say); this process by default.
+    #[must_use]
+    pub fn about(mut self, about: About) -> Self {
+        self.about = about;
         self
     }
 
@@ -346,6 +355,7 @@ impl NodeBuilder {
             settings,
             queues,
             lease: self.lease,
+            about: self.about,
             facts: Facts::new(registry.names().cloned()),
             registry,
             credits: Credits::new(credits, all_slots),
@@ -369,8 +379,7 @@ impl NodeBuilder {
 async fn subscribe(shared: &Shared) -> Result<Seat, StartError> {
     let mut backoff = Backoff::new();
     loop {
-        let request = Subscribe { node: shared.node.clone(), queues: shared.queues.clone(), lease: shared.lease };
-        match shared.broker.subscribe(request).await {
+        match shared.broker.subscribe(shared.subscription()).await {
             Ok(subscription) => {
                 shared.links.broker.up();
                 return Ok(Arc::new(Mutex::new(Some(subscription))));

@@ -68,7 +68,7 @@ async fn drain(broker: &Arc<dyn Broker>, count: usize) -> Duration {
     let takers = (0..2).map(|taker| {
         let broker = Arc::clone(broker);
         tokio::spawn(async move {
-            let request = Subscribe { node: format!("taker{taker}").into(), queues: vec!["celery".into()], lease: Duration::from_secs(60) };
+            let request = Subscribe::new(format!("taker{taker}"), ["celery"], Duration::from_secs(60));
             let mut subscription = broker.subscribe(request).await.unwrap();
             let mut left = count / 2;
             while left > 0 {

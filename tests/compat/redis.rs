@@ -164,7 +164,7 @@ async fn celery_takes_over_from_a_dead_node() {
     let server = RedisServer::default();
     let submitted = client("5.6", &server, &["submit", "shared", "0"]).await;
     let broker = RedisBroker::open(Target::parse(&server.url(0)).unwrap(), RedisOptions::default());
-    let request = Subscribe { node: "dying".into(), queues: vec!["shared".into()], lease: Duration::from_millis(500) };
+    let request = Subscribe::new("dying", ["shared"], Duration::from_millis(500));
     let mut subscription = soon("subscribing", broker.subscribe(request)).await.unwrap();
     let taken = soon("the message", subscription.fetch(10)).await.unwrap();
     assert_eq!(taken.len(), 1);
@@ -208,7 +208,7 @@ async fn celery_leaves_a_live_nodes_messages_alone() {
     let server = RedisServer::default();
     client("5.6", &server, &["submit", "shared", "0"]).await;
     let broker = RedisBroker::open(Target::parse(&server.url(0)).unwrap(), RedisOptions::default());
-    let request = Subscribe { node: "alive".into(), queues: vec!["shared".into()], lease: Duration::from_millis(2500) };
+    let request = Subscribe::new("alive", ["shared"], Duration::from_millis(2500));
     let mut subscription = soon("subscribing", broker.subscribe(request)).await.unwrap();
     let taken = soon("the message", subscription.fetch(10)).await.unwrap();
     let (begun, _): (u64, u64) = server.ask(&["TIME"]);

@@ -99,7 +99,7 @@ async fn round_trip(url: &str) {
     let broker = RedisBroker::open(Target::parse(url).unwrap(), RedisOptions::default());
     until_async("the broker can be used", || async { broker.ready().await.ok() }).await;
     broker.publish(vec![message("q", "m")]).await.remove(0).unwrap();
-    let request = Subscribe { node: "node".into(), queues: vec!["q".into()], lease: Duration::from_secs(5) };
+    let request = Subscribe::new("node", ["q"], Duration::from_secs(5));
     let mut subscription = soon("subscribing", broker.subscribe(request)).await.unwrap();
     let taken = soon("the message", subscription.fetch(1)).await.unwrap();
     assert_eq!(id(&taken[0]), "m");

@@ -38,7 +38,14 @@ use umbel_scheduler::{Settings, TaskSpec};
 
 pub(crate) use registry::Registry;
 
-use crate::{backends::Backend, brokers::Broker, claim::Claim, facts::Facts, fault::Faults, ledgers::Ledger};
+use crate::{
+    backends::Backend,
+    brokers::{About, Broker, Subscribe},
+    claim::Claim,
+    facts::Facts,
+    fault::Faults,
+    ledgers::Ledger,
+};
 
 /// What every actor of a node is given.
 #[derive(Debug)]
@@ -51,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) queues: Vec<QueueName>,
     /// How long it keeps what it holds when it falls silent.
     pub(crate) lease: Duration,
+    /// What it says of itself to others on the same broker.
+    pub(crate) about: About,
     /// Who runs what.
     pub(crate) registry: Registry,
     /// Where facts are told.
@@ -64,6 +73,13 @@ pub(crate) struct Shared {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) ledger: Arc<dyn Ledger>,
+}
+
+impl Shared {
+    /// What this node asks of the broker.
+    pub(crate) fn subscription(&self) -> Subscribe {
+        Subscribe { node: self.node.clone(), queues: self.queues.clone(), lease: self.lease, about: self.about.clone() }
+    }
 }
 
 /// The room of one node: a permit for each message it may hold. It outlives any actor, so that a restarted consumer counts

@@ -18,6 +18,7 @@
 //! The proof for every implementation is `tests/src/conformance/broker.rs`.
 
 pub mod embedded;
+mod nodes;
 mod open;
 pub mod redis;
 
@@ -32,7 +33,10 @@ use umbel_scheduler::{
     revocation::{Revocation, Revoked},
 };
 
-pub use self::open::{Backbone, BackboneError};
+pub use self::{
+    nodes::{About, LiveNode},
+    open::{Backbone, BackboneError},
+};
 
 /// A store of waiting messages.
 #[async_trait]
@@ -57,6 +61,11 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 
     /// Every queue that has messages, is consumed or is paused, by name.
     async fn queues(&self) -> Result<Vec<QueueStatus>, BrokerError>;
+
+    /// The nodes that hold a lease now, by name; `None` where the broker cannot tell.
+    async fn nodes(&self) -> Result<Option<Vec<LiveNode>>, BrokerError> {
+        Ok(None)
+    }
 
     /// Removes every waiting and scheduled message of a queue and says how many there were. What is held stays.
     async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError>;
@@ -107,6 +116,15 @@ pub struct Subscribe {
     pub queues: Vec<QueueName>,
     /// How long a silent node keeps what it holds.
     pub lease: Duration,
+    /// What it says of itself to others; see [`Broker::nodes`].
+    pub about: About,
+}
+
+impl Subscribe {
+    /// What a node without an address of its own wants.
+    pub fn new<Q: Into<QueueName>>(node: impl Into<NodeId>, queues: impl IntoIterator<Item = Q>, lease: Duration) -> Self {
+        Self { node: node.into(), queues: queues.into_iter().map(Into::into).collect(), lease, about: About::default() }
+    }
 }
 
 /// One taking of one message.

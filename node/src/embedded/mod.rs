@@ -56,7 +56,7 @@ pub(crate) use {
     hub::ResultBox,
     mailbox::{Handed, Subscriber},
     messages::NewMessage,
-    reading::{dead, oldest, peek, read_group, read_results, revoked as read_revoked, statuses},
+    reading::{dead, nodes, oldest, peek, read_group, read_results, revoked as read_revoked, statuses},
     record::{decode_envelope, decode_tuple, encode_envelope, encode_part, encode_tuple},
     results::NewResult,
     row::message,

@@ -1,7 +1,9 @@
 //! Looking at queues and dead letters without disturbing the writer.
 
+use std::collections::BTreeMap;
+
 use redb::{ReadTransaction, ReadableTable};
-use umbel_proto::{GroupId, Millis, QueueName, ResultRecord, TaskId};
+use umbel_proto::{GroupId, Millis, NodeId, QueueName, ResultRecord, TaskId};
 use umbel_scheduler::revocation::Revoked;
 
 use super::{
@@ -16,7 +18,7 @@ use super::{
         ready_range,
     },
 };
-use crate::brokers::{DeadLetter, Peeked, QueueStatus};
+use crate::brokers::{DeadLetter, LiveNode, Peeked, QueueStatus};
 
 /// The queues worth showing, by name, without the age of their oldest message.
 pub(crate) fn statuses(state: &State) -> Vec<(QueueId, QueueStatus)> {
@@ -43,6 +45,29 @@ pub(crate) fn statuses(state: &State) -> Vec<(QueueId, QueueStatus)> {
         .collect();
     statuses.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
     statuses
+}
+
+/// The nodes that hold a lease, by name. The subscriptions of a node are one: the last to begin speaks for it, and the lease
+/// that runs longest is its own.
+pub(crate) fn nodes(state: &State) -> Vec<LiveNode> {
+    let mut nodes: BTreeMap<NodeId, LiveNode> = BTreeMap::new();
+    for (holder, sub) in state.subs.iter().filter(|(_, sub)| sub.is_alive()) {
+        let lease_left = sub.lease.saturating_sub(sub.silent);
+        let node = nodes.entry(sub.node.clone()).or_insert_with(|| LiveNode {
+            node: sub.node.clone(),
+            session: String::new(),
+            queues: Vec::new(),
+            lease_left,
+            about: sub.about.clone(),
+        });
+        node.session = holder.to_string();
+        node.lease_left = node.lease_left.max(lease_left);
+        node.about = sub.about.clone();
+        node.queues.extend(sub.queues.iter().filter_map(|id| state.queues.get(id)).map(|queue| queue.name.clone()));
+        node.queues.sort();
+        node.queues.dedup();
+    }
+    nodes.into_values().collect()
 }
 
 /// When the oldest waiting message of a queue came: the first of one of the ten priorities.

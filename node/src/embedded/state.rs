@@ -19,6 +19,7 @@ use super::{
     row::Header,
     tables::{BOOT_KEY, EXPIRY, HELD, HolderId, META, QUEUE_KEY, QUEUES, QueueId, SCHEDULED, SEQ_KEY, Seq, due_of, due_range},
 };
+use crate::brokers::About;
 
 /// The writer's memory.
 #[derive(Default)]
@@ -78,6 +79,8 @@ pub(crate) struct Holding {
 /// One subscription.
 pub(crate) struct Sub {
     pub(crate) node: NodeId,
+    /// What the node says of itself.
+    pub(crate) about: About,
     pub(crate) queues: Vec<QueueId>,
     pub(crate) lease: Duration,
     /// How many messages it waits for; 0 when it does not wait.

@@ -3,11 +3,12 @@
 mod admin;
 mod holding;
 mod letters;
+mod nodes;
 mod order;
 mod together;
 mod waiting;
 
-pub use self::{admin::*, holding::*, letters::*, order::*, together::*, waiting::*};
+pub use self::{admin::*, holding::*, letters::*, nodes::*, order::*, together::*, waiting::*};
 
 /// Makes one test of every case of the broker suite.
 #[macro_export]
@@ -49,6 +50,8 @@ macro_rules! broker_conformance {
                 queues_tell_what_they_have,
                 empty_queues_are_not_listed,
                 a_purge_spares_what_is_held,
+                nodes_are_told_while_they_hold_a_lease,
+                a_node_that_subscribes_twice_is_one,
                 a_large_purge_leaves_nothing,
                 a_paused_queue_hands_nothing_out,
                 a_pause_survives,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use umbel::{
-    brokers::{Broker, Delivery, Held, Subscribe, Subscription},
+    brokers::{About, Broker, Delivery, Held, Subscribe, Subscription},
     proto::{GroupId, Invocation, Map, Millis, ResultRecord, Signature, State, TaskId, TaskName, Value},
     scheduler::{ChordPart, Commit, Effect, Fence, OpenChord, PartResult, Publish, Release, Route},
 };
@@ -55,8 +55,13 @@ pub async fn publish(broker: &dyn Broker, batch: Vec<Publish>) {
 
 /// Subscribes to `queues` as `node`.
 pub async fn subscribe(broker: &dyn Broker, node: &str, queues: &[&str], lease: Duration) -> Box<dyn Subscription> {
-    let queues = queues.iter().map(|name| (*name).into()).collect();
-    soon("subscribing", broker.subscribe(Subscribe { node: node.into(), queues, lease })).await.unwrap()
+    subscribe_as(broker, node, queues, lease, About::default()).await
+}
+
+/// As [`subscribe`], with what the node says of itself.
+pub async fn subscribe_as(broker: &dyn Broker, node: &str, queues: &[&str], lease: Duration, about: About) -> Box<dyn Subscription> {
+    let request = Subscribe { about, ..Subscribe::new(node, queues.iter().copied(), lease) };
+    soon("subscribing", broker.subscribe(request)).await.unwrap()
 }
 
 /// Exactly `count` deliveries, however many fetches that takes; no fetch returns more than was asked for.

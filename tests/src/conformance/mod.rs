@@ -33,6 +33,11 @@ pub trait Stage: Sized + Send + Sync {
         urgency
     }
 
+    /// Whether the broker can tell which nodes are there.
+    fn tells_nodes() -> bool {
+        true
+    }
+
     /// What is tested.
     fn backbone(&self) -> &Backbone;
 

@@ -23,7 +23,7 @@ use super::{
     ConsumerMsg,
 };
 use crate::{
-    brokers::{BrokerError, Delivery, Returns, Subscribe, Subscription},
+    brokers::{BrokerError, Delivery, Returns, Subscription},
     claim::{Claim, Credit, Debt},
 };
 
@@ -118,8 +118,7 @@ async fn fetch(shared: &Shared, seat: &mut Option<Box<dyn Subscription>>, pace: 
 
 /// Subscribes as this node.
 pub(crate) async fn subscribe(shared: &Shared) -> Result<Box<dyn Subscription>, BrokerError> {
-    let request = Subscribe { node: shared.node.clone(), queues: shared.queues.clone(), lease: shared.lease };
-    shared.broker.subscribe(request).await
+    shared.broker.subscribe(shared.subscription()).await
 }
 
 /// Waits until there is room for a message, and a moment longer for a batch of them. Only this loop takes credits, so what

@@ -29,7 +29,7 @@ use umbel_scheduler::{
 };
 
 use self::subscription::EmbeddedSubscription;
-use super::{Broker, BrokerError, DeadLetter, Held, Peeked, QueueStatus, Subscribe, Subscription};
+use super::{Broker, BrokerError, DeadLetter, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
 use crate::embedded::{self, KIND, NewMessage, Seq, Store, StoreError, encode_envelope};
 
 /// Queues in a file.
@@ -129,6 +129,11 @@ impl Broker for EmbeddedBroker {
             Ok(statuses.into_iter().map(|(_, status)| status).collect())
         });
         read.await.map_err(StoreError::broker)
+    }
+
+    async fn nodes(&self) -> Result<Option<Vec<LiveNode>>, BrokerError> {
+        let nodes = self.store.memory(|state| embedded::nodes(state)).await.map_err(StoreError::broker)?;
+        Ok(Some(nodes))
     }
 
     async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError> {

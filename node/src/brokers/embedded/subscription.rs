@@ -62,8 +62,8 @@ impl EmbeddedSubscription {
                     }
                 }
                 let holder = tx.state.next_holder();
-                let (node, renewals) = (request.node, end.renewals());
-                let sub = Sub { node, queues, lease, demand: 0, cursor: 0, end, renewals, silent: Duration::ZERO };
+                let (node, about, renewals) = (request.node, request.about, end.renewals());
+                let sub = Sub { node, about, queues, lease, demand: 0, cursor: 0, end, renewals, silent: Duration::ZERO };
                 tx.state.subs.insert(holder, sub);
                 Ok(holder)
             });

@@ -1,9 +1,9 @@
 //! What operators see of queues, and what they do to them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis::Value;
-use umbel_proto::{Envelope, Limits, Millis, QueueName};
+use umbel_proto::{Envelope, Limits, Millis, NodeId, QueueName};
 
 use super::{
     super::{Peeked, QueueStatus},
@@ -72,19 +72,11 @@ impl Shared {
     }
 
     /// Nodes by the queues they take from.
-    async fn consumers(&self) -> Result<BTreeMap<String, BTreeSet<String>>, RedisError> {
-        let mut command = redis::cmd("HGETALL");
-        command.arg(self.keys.sessions());
-        let sessions: HashMap<String, String> = self.link.query(&command).await?;
-        let mut command = redis::cmd("ZRANGEBYSCORE");
-        command.arg(self.keys.leases()).arg(1).arg("+inf");
-        let alive: BTreeSet<String> = self.link.query(&command).await?;
-        let mut consumers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (_, what) in sessions.iter().filter(|(session, _)| alive.contains(*session)) {
-            let Ok(what) = serde_json::from_str::<serde_json::Value>(what) else { continue };
-            let node = what["node"].as_str().unwrap_or_default();
-            for queue in what["queues"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str) {
-                consumers.entry(queue.to_owned()).or_default().insert(node.to_owned());
+    async fn consumers(&self) -> Result<BTreeMap<String, BTreeSet<NodeId>>, RedisError> {
+        let mut consumers: BTreeMap<String, BTreeSet<NodeId>> = BTreeMap::new();
+        for node in self.nodes().await? {
+            for queue in node.queues {
+                consumers.entry(queue.as_str().to_owned()).or_default().insert(node.node.clone());
             }
         }
         Ok(consumers)

@@ -17,6 +17,7 @@ mod declare;
 mod inspect;
 mod keeper;
 mod letters;
+mod nodes;
 mod publish;
 mod rescue;
 mod revoked;
@@ -34,7 +35,7 @@ use umbel_scheduler::{
     revocation::{Revocation, Revoked},
 };
 
-use super::{Broker, BrokerError, DeadLetter, Held, Peeked, QueueStatus, Subscribe, Subscription};
+use super::{Broker, BrokerError, DeadLetter, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
 use crate::redis::{Link, LinkState, RedisOptions, Target, error::KIND};
 pub(crate) use publish::{COMMITS, Payment, Posting};
 pub(crate) use shared::Shared;
@@ -97,6 +98,10 @@ impl Broker for RedisBroker {
 
     async fn queues(&self) -> Result<Vec<QueueStatus>, BrokerError> {
         Ok(self.shared.queues().await?)
+    }
+
+    async fn nodes(&self) -> Result<Option<Vec<LiveNode>>, BrokerError> {
+        Ok(Some(self.shared.nodes().await?))
     }
 
     async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError> {

@@ -16,7 +16,12 @@ use redis::Value;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use umbel_proto::{NodeId, QueueName};
 
-use super::{super::Delivery, Shared, subscription::Wanted};
+use super::{
+    super::{About, Delivery, Subscribe},
+    Shared,
+    nodes::Card,
+    subscription::Wanted,
+};
 use crate::redis::{answer, error::RedisError, instance, script::Script};
 
 static JOIN: Script =
@@ -29,6 +34,7 @@ static ADOPT: Script = Script::new("adopt", include_str!("../../redis/scripts/ad
 pub(super) struct Session {
     pub(super) node: NodeId,
     pub(super) lease: Duration,
+    about: About,
     /// Its present name. It changes when others have given it up.
     name: RwLock<Arc<str>>,
     /// Until when this node may be sure to hold what it holds; measured from before the renewal was sent.
@@ -64,15 +70,16 @@ pub(super) struct Taken {
 
 impl Session {
     /// Begins a session.
-    pub(super) async fn begin(shared: &Shared, node: NodeId, queues: &[QueueName], lease: Duration) -> Result<Arc<Self>, RedisError> {
+    pub(super) async fn begin(shared: &Shared, request: &Subscribe) -> Result<Arc<Self>, RedisError> {
         let session = Arc::new(Self {
-            node,
-            lease,
+            node: request.node.clone(),
+            lease: request.lease,
+            about: request.about.clone(),
             name: RwLock::new(instance().into()),
             sure_until: Mutex::new(Instant::now()),
             renewed: watch::Sender::new(0),
             taking: AsyncMutex::new(Taking { taker: 1, doubt: false, next: 1 }),
-            queues: Mutex::new(queues.to_vec()),
+            queues: Mutex::new(request.queues.clone()),
             subscriptions: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         });
@@ -107,9 +114,9 @@ impl Session {
             taking.taker
         };
         let what = {
-            let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-            let queues: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
-            serde_json::json!({ "node": self.node.as_str(), "queues": queues }).to_string()
+            let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let card = Card { node: self.node.clone(), queues, about: self.about.clone() };
+            serde_json::to_string(&card).map_err(|error| RedisError::Refused(format!("the node's card cannot be written: {error}")))?
         };
         let mut call = JOIN.call(4);
         call.arg(shared.keys.leases()).arg(shared.keys.takers()).arg(shared.keys.sessions()).arg(shared.keys.pulse());

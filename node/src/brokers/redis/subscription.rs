@@ -87,31 +87,31 @@ impl Wanted {
 }
 
 impl RedisSubscription {
-    pub(super) async fn begin(shared: &Arc<Shared>, request: Subscribe) -> Result<Self, BrokerError> {
-        let Subscribe { node, mut queues, lease } = request;
-        queues.sort();
-        queues.dedup();
+    pub(super) async fn begin(shared: &Arc<Shared>, mut request: Subscribe) -> Result<Self, BrokerError> {
+        request.queues.sort();
+        request.queues.dedup();
+        let Subscribe { node, queues, .. } = &request;
         if queues.is_empty() {
             return Err(RedisError::Refused("a subscription needs at least one queue".to_owned()).into());
         }
         shared.learn_revoked().await?;
-        shared.declare(&queues).await?;
+        shared.declare(queues).await?;
         let known = {
             let sessions = shared.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-            sessions.get(&node).and_then(std::sync::Weak::upgrade).filter(|session| session.enter())
+            sessions.get(node).and_then(std::sync::Weak::upgrade).filter(|session| session.enter())
         };
         let session = match known {
             Some(session) => {
-                session.add_queues(shared, &queues).await?;
+                session.add_queues(shared, queues).await?;
                 session
             }
             None => {
-                let session = Session::begin(shared, node.clone(), &queues, lease).await?;
+                let session = Session::begin(shared, &request).await?;
                 session.enter();
                 keeper::start(shared, &session);
                 let mut sessions = shared.sessions.lock().unwrap_or_else(PoisonError::into_inner);
                 sessions.retain(|_, session| session.strong_count() > 0);
-                sessions.insert(node, Arc::downgrade(&session));
+                sessions.insert(node.clone(), Arc::downgrade(&session));
                 session
             }
         };
@@ -121,7 +121,7 @@ impl RedisSubscription {
         Ok(Self {
             shared: Arc::clone(shared),
             session,
-            wanted: Arc::new(Wanted::new(shared, queues)),
+            wanted: Arc::new(Wanted::new(shared, request.queues)),
             ready: VecDeque::new(),
             taking: None,
             news: shared.tracking.queues(),

@@ -40,7 +40,7 @@ async fn insist<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(mut a
 
 async fn subscribe(store: &Arc<Store>) -> Box<dyn Subscription> {
     let broker = EmbeddedBroker::new(Arc::clone(store)).unwrap();
-    let request = Subscribe { node: "node".into(), queues: vec!["q".into()], lease: Duration::from_secs(600) };
+    let request = Subscribe::new("node", ["q"], Duration::from_secs(600));
     broker.subscribe(request).await.unwrap()
 }
 
