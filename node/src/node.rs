@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use ractor::{Actor, ActorRef, rpc::CallResult};
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
-use umbel_proto::{NodeId, QueueName};
+use umbel_proto::{NodeId, QueueName, TaskName};
 use umbel_scheduler::{Settings, window};
 
 use crate::{
@@ -152,6 +152,13 @@ impl Node {
     /// What its decisions depend on.
     pub fn settings(&self) -> &Settings {
         &self.inner.shared.settings
+    }
+
+    /// The tasks it had at its start, by name.
+    pub fn task_names(&self) -> Vec<TaskName> {
+        let mut names: Vec<TaskName> = self.inner.shared.registry.names().cloned().collect();
+        names.sort_unstable();
+        names
     }
 
     /// What it knows of tasks.

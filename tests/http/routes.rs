@@ -63,6 +63,25 @@ async fn a_task_is_submitted_waited_for_listed_and_forgotten() {
     served.stop().await;
 }
 
+/// Goal: a slip in a name is named with what was meant; a task is sent all the same, for another node may run it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slip_in_a_name_is_answered_with_what_was_meant() {
+    let served = Served::start(None).await;
+    let add = |name: &str| json!({ "task": name, "args": [1, 1], "kwargs": {}, "options": { "queue": "nearby" }, "subtask_type": null, "immutable": false });
+    let group = json!({ "task": "celery.group", "kwargs": { "tasks": [add("umbel.demo.add"), add("umbel.demo.ad"), add("other.thing")] },
+        "options": {}, "args": [], "subtask_type": "group", "immutable": false });
+    let submitted = served.ask("POST", "/api/v1/submit", Some(json!({ "signature": group }))).await;
+    assert_eq!(submitted["warnings"], json!(["this node has no task \"umbel.demo.ad\"; did you mean \"umbel.demo.add\"?"]));
+    let found = served.get("/api/v1/queues/nearby").await;
+    assert_eq!(found["ready"], 3);
+    let refused = served.remote.ask("GET".parse().unwrap(), "/api/v1/queues/nearbi", None).await.unwrap_err();
+    assert!(
+        matches!(&refused, RemoteError::Problem { detail, .. } if detail == "no queue \"nearbi\"; did you mean \"nearby\"?"),
+        "{refused:?}"
+    );
+    served.stop().await;
+}
+
 /// Goal: a workflow can be looked at as a tree, its failing step and all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_workflow_is_shown_as_a_tree() {

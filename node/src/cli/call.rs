@@ -9,7 +9,7 @@ use super::{
     exit::Exit,
     failure::Failure,
     outcome::Awaited,
-    output::{Format, Screen},
+    output::{Format, Screen, note},
     place::Place,
     session::Session,
 };
@@ -73,6 +73,9 @@ pub(super) async fn send(
     screen: &Screen,
 ) -> Result<(), Failure> {
     let submitted = session.submit(body, key).await?;
+    for warning in submitted["warnings"].as_array().into_iter().flatten().filter_map(Json::as_str) {
+        note(screen, warning);
+    }
     match (wait, screen.format) {
         (Some(timeout), _) => Awaited::of_tree(&submitted["result"]).print(session, screen, timeout).await,
         (None, Format::Json) => screen.print_json(&submitted),

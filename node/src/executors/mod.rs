@@ -65,7 +65,7 @@ pub struct Job {
     pub deadline: Option<Millis>,
     /// Orders that arrive while it runs.
     pub orders: watch::Receiver<Order>,
-    /// Where states of its own go (`update_state`, progress). Bounded; full drops the oldest news, never blocks the task.
+    /// Where states of its own go (`update_state`, progress). Bounded; what finds no room is dropped, and the task is never blocked.
     pub progress: mpsc::Sender<Progress>,
 }
 

@@ -7,7 +7,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{backends::BackendError, brokers::BrokerError, client::ClientError, ledgers::LedgerError};
+use crate::{backends::BackendError, brokers::BrokerError, client::ClientError, config::suggest::closest, ledgers::LedgerError};
 
 /// A refused or failed request.
 #[derive(Debug, Clone, Serialize)]
@@ -82,6 +82,12 @@ impl Problem {
     /// There is no `what` called `name`.
     pub fn not_found(what: &str, name: &str) -> Self {
         Self::new(Kind::NotFound, format!("no {what} {name:?}"))
+    }
+
+    /// There is no `what` called `name`, but perhaps one of `names` was meant.
+    pub fn not_found_among<'a>(what: &str, name: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let near = closest(name, names).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        Self::new(Kind::NotFound, format!("no {what} {name:?}{near}"))
     }
 }
 

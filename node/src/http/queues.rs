@@ -50,9 +50,14 @@ async fn set_paused(api: &Api, queue: &str, paused: bool) -> Result<Json<Value>,
 }
 
 async fn find(api: &Api, queue: &str) -> Result<QueueStatus, Problem> {
-    let queues = api.broker.queues().await?;
-    let found = queues.into_iter().find(|status| status.name.as_str() == queue);
-    found.ok_or_else(|| Problem::not_found("queue", queue).hint("node queues ls"))
+    let mut queues = api.broker.queues().await?;
+    match queues.iter().position(|status| status.name.as_str() == queue) {
+        Some(at) => Ok(queues.swap_remove(at)),
+        None => {
+            let names = queues.iter().map(|status| status.name.as_str());
+            Err(Problem::not_found_among("queue", queue, names).hint("node queues ls"))
+        }
+    }
 }
 
 fn status(status: &QueueStatus) -> Value {

@@ -18,7 +18,7 @@ use axum::{
 };
 use serde_json::{Value as Json_, json};
 use tokio::sync::Mutex;
-use umbel_proto::{GroupId, Limits, Map, Signature, Value};
+use umbel_proto::{GroupId, Limits, Map, Signature, TaskName, Value};
 
 use super::{
     Api,
@@ -26,10 +26,12 @@ use super::{
     json,
     problem::{Kind, Problem},
 };
-use crate::expression;
+use crate::{config::suggest::closest, expression};
 
 /// Idempotency keys kept; beyond, the oldest is forgotten.
 pub const KEYS_MAX: usize = 10_000;
+/// The most warnings about one submission.
+const WARNINGS_MAX: usize = 10;
 /// The longest key, in bytes.
 const KEY_BYTES_MAX: usize = 256;
 
@@ -75,6 +77,7 @@ pub(super) async fn submit(State(api): State<Api>, headers: HeaderMap, Body(body
 
 async fn send(api: &Api, body: &[u8], key: Option<&str>) -> Result<Json_, Problem> {
     let signature = read(body)?;
+    let warnings = api.node.as_ref().map(|node| unfamiliar(&signature, &node.task_names())).unwrap_or_default();
     let submission = match key {
         Some(key) => api.client.submit_as(signature, key).await?,
         None => api.client.submit(signature).await?,
@@ -83,7 +86,43 @@ async fn send(api: &Api, body: &[u8], key: Option<&str>) -> Result<Json_, Proble
         // So that the group's id leads to its members; the members themselves are durable already.
         api.backend.save_group(&GroupId::from(submission.id()), submission.tuple()).await?;
     }
-    Ok(json!({ "id": submission.id(), "result": json::tree(submission.tuple()) }))
+    let mut answer = json!({ "id": submission.id(), "result": json::tree(submission.tuple()) });
+    if !warnings.is_empty() {
+        answer["warnings"] = json!(warnings);
+    }
+    Ok(answer)
+}
+
+/// Tasks that this node does not run and whose names are nearly those of tasks it does. They are sent all the same: another
+/// node may run them.
+fn unfamiliar(signature: &Signature, known: &[TaskName]) -> Vec<String> {
+    let mut unfamiliar = Vec::new();
+    let mut rest = vec![signature.to_value()];
+    while let Some(value) = rest.pop() {
+        match value {
+            Value::List(list) => rest.extend(list),
+            Value::Map(mut map) => {
+                if let Some(Value::Str(task)) = map.get("task")
+                    && !known.iter().any(|name| name.as_str() == task)
+                    && let Some(near) = closest(task, known.iter().map(TaskName::as_str))
+                {
+                    let warning = format!("this node has no task {task:?}; did you mean {near:?}?");
+                    if unfamiliar.len() < WARNINGS_MAX && !unfamiliar.contains(&warning) {
+                        unfamiliar.push(warning);
+                    }
+                }
+                // Signatures stand in each other's `kwargs` and `options`; arguments are not theirs.
+                for within in ["kwargs", "options"] {
+                    let Some(Value::Map(inner)) = map.get_mut(within) else { continue };
+                    for part in ["tasks", "header", "body", "task", "link", "link_error", "chord"] {
+                        rest.extend(inner.shift_remove(part));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    unfamiliar
 }
 
 /// `{"signature": {…}}`, `{"expression": "add(2, 2) | mul(8)"}`, or a bare signature.
