@@ -71,3 +71,7 @@ mod backend {
 mod ledger {
     umbel_tests::ledger_conformance!(super::Embedded);
 }
+
+mod fanout {
+    umbel_tests::fanout_conformance!(super::Embedded);
+}

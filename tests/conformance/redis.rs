@@ -93,3 +93,7 @@ mod backend {
 mod ledger {
     umbel_tests::ledger_conformance!(super::Redis);
 }
+
+mod fanout {
+    umbel_tests::fanout_conformance!(super::Redis);
+}

@@ -18,6 +18,7 @@
 //! The proof for every implementation is `tests/src/conformance/broker.rs`.
 
 pub mod embedded;
+pub mod fanout;
 mod nodes;
 mod open;
 pub mod redis;
@@ -34,6 +35,7 @@ use umbel_scheduler::{
 };
 
 pub use self::{
+    fanout::Fanout,
     nodes::{About, LiveNode},
     open::{Backbone, BackboneError},
 };
@@ -90,6 +92,11 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 
     /// What is revoked, now and from now on.
     fn revoked(&self) -> watch::Receiver<Arc<Revoked>>;
+
+    /// The part for messages that are no tasks, if this broker has one: remote control and events need it.
+    fn fanout(&self) -> Option<Arc<dyn Fanout>> {
+        None
+    }
 }
 
 /// Messages being handed to one node.

@@ -10,6 +10,7 @@
 pub mod backend;
 pub mod broker;
 pub mod executor;
+pub mod fanout;
 pub mod ledger;
 pub mod making;
 

@@ -16,6 +16,7 @@
 //!
 //! [`Route::queue`]: umbel_scheduler::Route::queue
 
+mod fanout;
 mod subscription;
 
 use std::sync::Arc;
@@ -28,8 +29,8 @@ use umbel_scheduler::{
     revocation::{Revocation, Revoked},
 };
 
-use self::subscription::EmbeddedSubscription;
-use super::{Broker, BrokerError, DeadLetter, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
+use self::{fanout::EmbeddedFanout, subscription::EmbeddedSubscription};
+use super::{Broker, BrokerError, DeadLetter, Fanout, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
 use crate::embedded::{self, KIND, NewMessage, Seq, Store, StoreError, encode_envelope};
 
 /// Queues in a file.
@@ -37,6 +38,7 @@ use crate::embedded::{self, KIND, NewMessage, Seq, Store, StoreError, encode_env
 pub struct EmbeddedBroker {
     store: Arc<Store>,
     revoked: watch::Sender<Arc<Revoked>>,
+    fanout: Arc<EmbeddedFanout>,
 }
 
 impl EmbeddedBroker {
@@ -47,7 +49,7 @@ impl EmbeddedBroker {
     pub fn new(store: Arc<Store>) -> Result<Self, BrokerError> {
         let forget_before = forget_before(&store);
         let revoked = store.read_here(|txn| embedded::read_revoked(txn, forget_before)).map_err(StoreError::broker)?;
-        Ok(Self { store, revoked: watch::Sender::new(Arc::new(revoked)) })
+        Ok(Self { store, revoked: watch::Sender::new(Arc::new(revoked)), fanout: Arc::default() })
     }
 }
 
@@ -190,5 +192,9 @@ impl Broker for EmbeddedBroker {
 
     fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {
         self.revoked.subscribe()
+    }
+
+    fn fanout(&self) -> Option<Arc<dyn Fanout>> {
+        Some(self.fanout.clone())
     }
 }

@@ -14,6 +14,7 @@
 //! its queues, in order. A session that others have given up begins anew under another name.
 
 mod declare;
+mod fanout;
 mod inspect;
 mod keeper;
 mod letters;
@@ -35,7 +36,7 @@ use umbel_scheduler::{
     revocation::{Revocation, Revoked},
 };
 
-use super::{Broker, BrokerError, DeadLetter, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
+use super::{Broker, BrokerError, DeadLetter, Fanout, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
 use crate::redis::{Link, LinkState, RedisOptions, Target, error::KIND};
 pub(crate) use publish::{COMMITS, Payment, Posting};
 pub(crate) use shared::Shared;
@@ -134,6 +135,10 @@ impl Broker for RedisBroker {
 
     fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {
         self.shared.revoked.subscribe()
+    }
+
+    fn fanout(&self) -> Option<Arc<dyn Fanout>> {
+        Some(Arc::new(fanout::RedisFanout::new(Arc::clone(&self.shared))))
     }
 }
 
