@@ -11,6 +11,7 @@
 
 mod card;
 pub mod codec;
+pub mod control;
 mod error;
 pub mod event;
 mod float;

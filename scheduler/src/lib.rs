@@ -11,7 +11,9 @@
 pub mod admission;
 pub mod canvas;
 pub mod chord;
+pub mod control;
 mod effect;
+pub mod election;
 #[cfg(test)]
 mod fixture;
 #[cfg(any(test, feature = "testing"))]
@@ -24,6 +26,7 @@ pub mod routing;
 mod settings;
 pub mod settlement;
 mod spec;
+pub mod tuning;
 pub mod window;
 
 pub use effect::{Answer, ChordPart, Commit, DeadReason, Effect, Fence, OpenChord, PartResult, Publish, ReadyChord, Release, Route};

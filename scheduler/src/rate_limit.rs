@@ -1,11 +1,36 @@
 //! Rate limits: `celery/utils/time.py::rate`, `kombu/utils/limits.py::TokenBucket`.
 
+use std::fmt;
+
 use umbel_proto::Millis;
 
 /// Starts per second.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy)]
 pub struct Rate {
     per_second: f64,
+    /// The seconds of the unit it was written in, for [`Rate::to_string`](ToString).
+    unit: f64,
+}
+
+/// Rates are equal that mean the same.
+impl PartialEq for Rate {
+    fn eq(&self, other: &Self) -> bool {
+        self.per_second == other.per_second
+    }
+}
+
+/// As it was written: `10/m`.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.unit {
+            60.0 => "m",
+            3600.0 => "h",
+            _ => "s",
+        };
+        // Dividing and multiplying again leaves a grain.
+        let count = (self.per_second * self.unit * 1e9).round() / 1e9;
+        write!(f, "{count}/{unit}")
+    }
 }
 
 impl Rate {
@@ -27,7 +52,7 @@ impl Rate {
         };
         match count.trim().parse::<f64>() {
             Ok(0.0) => Ok(None),
-            Ok(count) if count.is_finite() && count > 0.0 => Ok(Some(Self { per_second: count / seconds })),
+            Ok(count) if count.is_finite() && count > 0.0 => Ok(Some(Self { per_second: count / seconds, unit: seconds })),
             _ => Err(text.to_owned()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use umbel_proto::{GroupId, Invocation, Millis, TaskId};
+use umbel_proto::{GroupId, Invocation, Millis, TaskId, Value};
 
 /// One order not to run something.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -13,6 +13,22 @@ pub enum Revocation {
     Workflow(TaskId),
     /// Every member of a group.
     Group(GroupId),
+    /// One task, unless it runs already: Celery's `revoke` without `terminate`.
+    Start(TaskId),
+    /// Every task with this stamp, unless it runs already (`revoke_by_stamped_headers`).
+    Stamp {
+        /// The name of the stamp.
+        name: String,
+        /// One of its values.
+        value: String,
+    },
+}
+
+impl Revocation {
+    /// Whether it ends what runs already; the others only keep tasks from starting.
+    pub fn ends(&self) -> bool {
+        matches!(self, Self::Task(_) | Self::Workflow(_) | Self::Group(_))
+    }
 }
 
 /// Everything that is revoked. Bounded: beyond [`Revoked::MAX`] the oldest are forgotten (`celery/worker/state.py`).
@@ -43,10 +59,20 @@ impl Revoked {
         }
     }
 
-    /// Whether this message is revoked.
+    /// Whether this message may not start any more.
+    pub fn covers(&self, invocation: &Invocation) -> bool {
+        if self.orders.is_empty() {
+            return false;
+        }
+        let headers = &invocation.headers;
+        let stamped = |(name, value): (&String, &Value)| texts(value).into_iter().any(|value| self.has_stamp(name, value));
+        self.ends(invocation) || self.has(Revocation::Start(headers.id.clone())) || headers.stamps.iter().any(stamped)
+    }
+
+    /// Whether this message may not even go on running.
     ///
     /// A message with a group id but no position in it (a chord's body, an errback) is no member of that group.
-    pub fn covers(&self, invocation: &Invocation) -> bool {
+    pub fn ends(&self, invocation: &Invocation) -> bool {
         if self.orders.is_empty() {
             return false;
         }
@@ -78,10 +104,28 @@ impl Revoked {
         self.orders.contains_key(&order)
     }
 
+    fn has_stamp(&self, name: &str, value: String) -> bool {
+        self.has(Revocation::Stamp { name: name.to_owned(), value })
+    }
+
     fn forget_oldest(&mut self) {
         if let Some((_, order)) = self.ages.pop_first() {
             self.orders.remove(&order);
         }
+    }
+}
+
+/// The values of a stamp, or of a header that shall match one: a list or a single one. Celery compares them as they are; what
+/// is no text is compared by what it looks like in Python.
+pub fn texts(value: &Value) -> Vec<String> {
+    let text = |value: &Value| match value {
+        Value::Str(text) => text.clone(),
+        other => umbel_proto::repr::repr(other),
+    };
+    match value {
+        Value::Null => Vec::new(),
+        Value::List(values) => values.iter().map(text).collect(),
+        one => vec![text(one)],
     }
 }
 

@@ -59,3 +59,11 @@ proptest! {
         prop_assert!(f64::from(taken) <= allowed.ceil(), "{taken} of {allowed}");
     }
 }
+
+#[test]
+fn rates_are_shown_as_they_were_written() {
+    for (text, shown) in [("10", "10/s"), ("10/m", "10/m"), ("7/h", "7/h"), ("0.5/s", "0.5/s"), ("100/m", "100/m")] {
+        assert_eq!(Rate::parse(text).unwrap().unwrap().to_string(), shown);
+    }
+    assert_eq!(Rate::parse("120/m").unwrap(), Rate::parse("2/s").unwrap());
+}

@@ -63,3 +63,29 @@ fn an_order_given_again_keeps_the_later_time() {
     revoked.expire(10);
     assert_eq!(revoked.iter().map(|(_, at)| at).collect::<Vec<_>>(), [10]);
 }
+
+/// Goal: what keeps a task from starting does not end what runs, and stamps match by any of their values.
+#[test]
+fn some_orders_only_keep_from_starting() {
+    let mut message = messages(&Signature::new("a")).remove(0);
+    let start = revoked(Revocation::Start(message.headers.id.clone()));
+    assert_eq!((start.covers(&message), start.ends(&message)), (true, false));
+    let task = revoked(Revocation::Task(message.headers.id.clone()));
+    assert_eq!((task.covers(&message), task.ends(&message)), (true, true));
+
+    let stamp = revoked(Revocation::Stamp { name: "customer".to_owned(), value: "acme".to_owned() });
+    assert!(!stamp.covers(&message));
+    for (value, covered) in [
+        (Value::from("acme"), true),
+        (Value::List(vec!["other".into(), "acme".into()]), true),
+        (Value::List(vec!["other".into()]), false),
+        (Value::Null, false),
+    ] {
+        message.headers.stamps.insert("customer".to_owned(), value);
+        assert_eq!((stamp.covers(&message), stamp.ends(&message)), (covered, false));
+    }
+    let number = revoked(Revocation::Stamp { name: "tenant".to_owned(), value: "7".to_owned() });
+    message.headers.stamps.insert("tenant".to_owned(), Value::Int(7));
+    assert!(number.covers(&message));
+    assert!([task, start, stamp].iter().flat_map(|revoked| revoked.iter()).filter(|(order, _)| order.ends()).count() == 1);
+}

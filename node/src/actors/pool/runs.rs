@@ -255,7 +255,7 @@ impl State {
     pub(super) fn terminate_revoked(&mut self, index: usize) {
         if let Work::Running(running) = &self.seats[index].work
             && running.ended_by.is_none()
-            && self.revoked.covers(&running.task.invocation)
+            && self.revoked.ends(&running.task.invocation)
         {
             self.terminate(index, EndedBy::Revoke);
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::sync::watch;
-use umbel_proto::{GroupId, TaskId};
+use umbel_proto::{GroupId, Limits, TaskId, Value, codec::json};
 use umbel_scheduler::revocation::{Revocation, Revoked};
 
 use super::Shared;
@@ -77,6 +77,11 @@ fn write(order: &Revocation) -> String {
         Revocation::Task(id) => format!("task:{id}"),
         Revocation::Workflow(id) => format!("workflow:{id}"),
         Revocation::Group(id) => format!("group:{id}"),
+        Revocation::Start(id) => format!("start:{id}"),
+        Revocation::Stamp { name, value } => {
+            let both = Value::List(vec![name.as_str().into(), value.as_str().into()]);
+            format!("stamp:{}", String::from_utf8_lossy(&json::write(&both)))
+        }
     }
 }
 
@@ -85,6 +90,11 @@ fn read(member: &str) -> Option<Revocation> {
         ("task", id) => Some(Revocation::Task(TaskId::from(id))),
         ("workflow", id) => Some(Revocation::Workflow(TaskId::from(id))),
         ("group", id) => Some(Revocation::Group(GroupId::from(id))),
+        ("start", id) => Some(Revocation::Start(TaskId::from(id))),
+        ("stamp", both) => match json::parse(both.as_bytes(), Limits::default()).ok()?.as_list()? {
+            [Value::Str(name), Value::Str(value)] => Some(Revocation::Stamp { name: name.clone(), value: value.clone() }),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -97,7 +97,13 @@ pub async fn revocations_are_heard_and_survive<S: Stage>() {
     let mut stage = S::fresh(Setup::default()).await;
     let broker = stage.broker();
     let mut heard = broker.revoked();
-    let orders = [Revocation::Task(TaskId::from("t")), Revocation::Workflow(TaskId::from("w")), Revocation::Group(GroupId::from("g"))];
+    let orders = [
+        Revocation::Task(TaskId::from("t")),
+        Revocation::Workflow(TaskId::from("w")),
+        Revocation::Group(GroupId::from("g")),
+        Revocation::Start(TaskId::from("s")),
+        Revocation::Stamp { name: "customer".to_owned(), value: "acme: \"1\"".to_owned() },
+    ];
     broker.revoke(&orders[..1]).await.unwrap();
     broker.revoke(&orders[1..]).await.unwrap();
     let all = |revoked: &umbel::scheduler::revocation::Revoked| orders.iter().all(|order| revoked.iter().any(|(found, _)| found == order));
