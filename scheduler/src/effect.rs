@@ -2,6 +2,8 @@
 //!
 //! A ledger makes all effects of one [`Commit`] durable or none of them, provided the commit's [`Fence`] holds.
 
+use std::time::Duration;
+
 use umbel_proto::{DeliveryTag, GroupId, Invocation, Millis, QueueName, ResultRecord, Signature, TaskError, TaskId, Value};
 
 /// One thing that follows.
@@ -157,8 +159,17 @@ pub struct Commit {
 /// The condition of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fence {
-    /// None: a submission.
+    /// None.
     Open,
+    /// No commit with this token has been carried out: a submission, which its sender repeats when the answer is lost. A
+    /// repetition is answered as done and does nothing, as long as the ledger remembers the token; one that cannot remember
+    /// takes it for [`Fence::Open`].
+    Once {
+        /// What all repetitions have in common and no other commit has.
+        token: String,
+        /// For how long it may be repeated.
+        keep: Duration,
+    },
     /// This node still holds this delivery, at this attempt: the ending of a task. Without a [`Release`] among the effects
     /// the delivery stays held.
     Delivery {

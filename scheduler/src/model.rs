@@ -236,7 +236,7 @@ impl Model {
     /// Carries out a commit.
     pub fn commit(&mut self, commit: Commit, message: Option<&Message>) -> Answer {
         match &commit.fence {
-            Fence::Open => {}
+            Fence::Open | Fence::Once { .. } => {}
             Fence::Delivery { tag, attempt } if self.held.get(tag) == Some(attempt) => {
                 self.held.remove(tag);
             }

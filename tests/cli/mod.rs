@@ -2,6 +2,7 @@
 
 mod demo;
 mod life;
+mod redis;
 mod surface;
 mod verbs;
 

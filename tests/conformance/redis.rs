@@ -47,6 +47,10 @@ impl Stage for Redis {
         9 - urgency
     }
 
+    fn remembers_tokens() -> bool {
+        true
+    }
+
     fn backbone(&self) -> &Backbone {
         &self.backbone
     }

@@ -61,6 +61,12 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
         Ok(vec![true; deliveries.len()])
     }
 
+    /// Whether a message waits in one of the queues that is not paused; asked again and again, so it should cost little.
+    async fn waits(&self, queues: &[QueueName]) -> Result<bool, BrokerError> {
+        let found = self.queues().await?;
+        Ok(found.iter().any(|queue| queue.ready > 0 && !queue.paused && queues.contains(&queue.name)))
+    }
+
     /// Every queue that has messages, is consumed or is paused, by name.
     async fn queues(&self) -> Result<Vec<QueueStatus>, BrokerError>;
 

@@ -1,5 +1,7 @@
 //! `node doctor`: what is in order here, what is not, and what to do about it.
 
+use axum::http::Method;
+use futures::future::join_all;
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -115,24 +117,20 @@ fn configured(config: &Config) -> Vec<Finding> {
 
 async fn running(session: &Session) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match session.get("/api/v1/node").await {
-        Ok(node) => {
-            for link in ["broker", "ledger"] {
-                if node[link]["state"] != "live" {
-                    findings.push(Finding::new(
-                        Level::Fail,
-                        "node",
-                        format!("its {link} does not answer: {}", node[link]["reason"].as_str().unwrap_or_default()),
-                    ));
-                }
+    match session.nodes().await {
+        Ok(members) => {
+            for (member, answer) in members.iter().zip(join_all(members.iter().map(|member| member.ask(Method::GET, "/api/v1/node"))).await)
+            {
+                findings.extend(match answer {
+                    Ok(report) => node(&report),
+                    Err(error) => vec![Finding::new(Level::Warn, "node", format!("{} does not answer: {error}", member.name))],
+                });
             }
-            findings.push(Finding::new(
-                Level::Ok,
-                "node",
-                format!("{} is {}", node["node"].as_str().unwrap_or_default(), node["phase"].as_str().unwrap_or_default()),
-            ));
+            if members.is_empty() {
+                findings.push(Finding::new(Level::Warn, "node", "no node runs here").hint(format!("{} worker", program())));
+            }
         }
-        Err(_) => findings.push(Finding::new(Level::Warn, "node", "no node runs on this store").hint(format!("{} worker", program()))),
+        Err(failure) => findings.push(Finding::new(Level::Warn, "node", failure.to_string())),
     }
     match session.get("/api/v1/queues").await {
         Ok(queues) => findings.extend(queues["items"].as_array().into_iter().flatten().map(queue)),
@@ -143,6 +141,19 @@ async fn running(session: &Session) -> Vec<Finding> {
         Ok(_) => findings.push(Finding::new(Level::Warn, "dead", "there are dead letters").hint(format!("{} dead ls", program()))),
         Err(failure) => findings.push(Finding::new(Level::Fail, "dead", failure.to_string())),
     }
+    findings
+}
+
+fn node(node: &Json) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let name = node["node"].as_str().unwrap_or_default();
+    for link in ["broker", "ledger"] {
+        if node[link]["state"] != "live" {
+            let reason = node[link]["reason"].as_str().unwrap_or_default();
+            findings.push(Finding::new(Level::Fail, "node", format!("the {link} of {name} does not answer: {reason}")));
+        }
+    }
+    findings.push(Finding::new(Level::Ok, "node", format!("{name} is {}", node["phase"].as_str().unwrap_or_default())));
     findings
 }
 

@@ -18,6 +18,7 @@ mod dev;
 mod doctor;
 mod exit;
 mod failure;
+mod fleet;
 mod healthcheck;
 mod interrupt;
 mod outcome;

@@ -12,12 +12,12 @@ use super::{
 };
 use crate::{
     Node, Shutdown,
-    brokers::Backbone,
+    brokers::{About, Backbone},
     client::{Client, KnownTasks},
     config::{self, Config, Origin},
     executors::{Executor, command::CommandExecutor, native::NativeExecutor},
     http::{
-        self, Api, ServeError,
+        Api, Listener, ServeError,
         endpoint::{Endpoint, Written},
         server::Server,
     },
@@ -112,10 +112,13 @@ pub(super) async fn start(
     for executor in executors {
         builder = builder.executor(executor);
     }
-    let node = builder.start().await.map_err(|error| failed(&error))?;
+    // Listened on before the node takes messages, because it says where when it does.
+    let listener = listen(config).await?;
+    let about = About { http: Some(listener.address()), ..About::this_process() };
+    let node = builder.about(about).start().await.map_err(|error| failed(&error))?;
     let client = Client::new(broker.clone(), backend.clone(), ledger.clone(), Arc::new(settings), KnownTasks::new(specs.iter().cloned()));
     let api = Api::new(client, broker, backend, ledger, Some(node.clone()));
-    let server = serve(config, api).await?;
+    let server = listener.serve(api).map_err(|error| failed(&error))?;
     let address = server.address();
     let token = config.http.token.as_ref().map(|token| token.expose().clone());
     let endpoint = Endpoint { node: node.name().to_string(), pid: std::process::id(), address, token };
@@ -139,14 +142,14 @@ pub(super) fn commands(config: &Config) -> Result<(Option<CommandExecutor>, Vec<
 
 /// Listens where the configuration says. The built-in port may be taken by another node of this machine: then the next one is
 /// as good; a port somebody asked for is not replaced.
-async fn serve(config: &Config, api: Api) -> Result<Server, Failure> {
+async fn listen(config: &Config) -> Result<Listener, Failure> {
     let listen = &config.http.listen;
     let token = config.http.token.as_ref().map(|token| token.expose().as_str());
     let tries = if listen.origin == Origin::BuiltIn { PORTS_TRIED } else { 0 };
     let mut address = listen.value;
     loop {
-        match http::serve(address, token, api.clone()).await {
-            Ok(server) => return Ok(server),
+        match Listener::bind(address, token).await {
+            Ok(listener) => return Ok(listener),
             Err(ServeError::Listen { .. }) if address.port() < listen.port() + tries => address.set_port(address.port() + 1),
             Err(error) => {
                 let failure = Failure::new(Exit::Failed, "cannot serve HTTP on", error);

@@ -2,9 +2,12 @@
 //!
 //! A node of an embedded store has the store to itself, so it is asked over HTTP; its address is beside the store. Where no
 //! node runs, and with brokers that several may open, the same routes are used in this process. A verb does not see the
-//! difference: it asks paths and reads JSON.
+//! difference: it asks paths and reads JSON. What only nodes know is asked of [`Session::nodes`].
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::http::{Method, StatusCode};
 use serde_json::Value as Json;
@@ -12,11 +15,12 @@ use serde_json::Value as Json;
 use super::{
     exit::Exit,
     failure::Failure,
+    fleet::{self, Member},
     output::{Screen, program},
     place::{self, Place},
 };
 use crate::{
-    brokers::Backbone,
+    brokers::{Backbone, Broker},
     client::{Client, KnownTasks},
     config::{Config, UrlKind},
     http::{
@@ -32,6 +36,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Session {
     remote: Remote,
+    /// Who the nodes are, where the broker tells.
+    shared: Option<(Arc<dyn Broker>, Box<Config>)>,
 }
 
 impl Session {
@@ -42,7 +48,7 @@ impl Session {
         let began = Instant::now();
         loop {
             if let Some(remote) = running(place, config).await {
-                return Ok(Self { remote });
+                return Ok(Self { remote, shared: None });
             }
             let Some(broker) = &config.broker else {
                 let reason = "no broker is configured, and no development node runs on this machine";
@@ -53,35 +59,35 @@ impl Session {
                 Err(failure) if failure.exit() == Exit::Unavailable && began.elapsed() < place::STORE_WITHIN => {
                     tokio::time::sleep(place::STORE_LOOK).await;
                 }
-                opened => return Self::here(config, opened?),
+                opened => return Self::here(loaded.config, opened?),
             }
         }
     }
 
-    /// Reaches a node that runs; the stores alone will not do.
-    pub(super) async fn node(place: &Place, screen: &Screen) -> Result<Self, Failure> {
-        let loaded = place.load(Vec::new(), screen)?;
-        // Celery's words: scripts look for them.
-        let nobody = || Failure::new(Exit::Unavailable, "No nodes replied within time constraint", "no node runs here");
-        match running(place, &loaded.config).await {
-            Some(remote) => Ok(Self { remote }),
-            None => Err(nobody().hint(format!("{0} dev, or {0} worker", program()))),
+    /// The nodes of the cluster; with an embedded store the one that has it open, if any.
+    pub(super) async fn nodes(&self) -> Result<Vec<Member>, Failure> {
+        match (&self.shared, &self.remote) {
+            (None, Remote::Here(_)) => Ok(Vec::new()),
+            (None, remote) => Ok(vec![Member::asked(remote.clone())]),
+            (Some((broker, config)), _) => fleet::of_broker(broker, config).await,
         }
     }
 
-    fn here(config: &Config, backbone: Backbone) -> Result<Self, Failure> {
+    /// Whether the nodes are others than what [`Session::get`] asks.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    fn here(config: Config, backbone: Backbone) -> Result<Self, Failure> {
         let Backbone { broker, backend, ledger } = backbone;
-        let settings = std::sync::Arc::new(super::serve::settings(config)?);
+        let settings = Arc::new(super::serve::settings(&config)?);
+        let is_shared = config.broker.as_ref().is_some_and(|broker| broker.kind != UrlKind::Embedded);
+        let shared = is_shared.then(|| (broker.clone(), Box::new(config)));
         let client = Client::new(broker.clone(), backend.clone(), ledger.clone(), settings, KnownTasks::default());
         let api = Api::new(client, broker, backend, ledger, None);
         let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let guard = Guard::new(nowhere, None).map_err(|error| Failure::new(Exit::Failed, "cannot ask", error))?;
-        Ok(Self { remote: Remote::Here(router(api, guard)) })
-    }
-
-    /// How to ask what is not plain JSON.
-    pub(super) fn remote(&self) -> &Remote {
-        &self.remote
+        Ok(Self { remote: Remote::Here(router(api, guard)), shared })
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Json, Failure> {
@@ -105,19 +111,7 @@ impl Session {
 
     /// Every item of a list, page by page, up to `limit`.
     pub(super) async fn list(&self, path: &str, limit: usize) -> Result<Vec<Json>, Failure> {
-        let mut items = Vec::new();
-        let mut cursor: Option<String> = None;
-        loop {
-            let page = (limit - items.len()).min(1_000);
-            let mark = if path.contains('?') { '&' } else { '?' };
-            let next = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
-            let answer = self.get(&format!("{path}{mark}limit={page}{next}")).await?;
-            items.extend(answer["items"].as_array().into_iter().flatten().cloned());
-            cursor = answer["next"].as_str().map(str::to_owned);
-            if cursor.is_none() || items.len() >= limit {
-                return Ok(items);
-            }
-        }
+        fleet::pages(limit, path, async |page| self.get(&page).await).await
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<&Json>) -> Result<Json, Failure> {
@@ -126,7 +120,7 @@ impl Session {
 }
 
 /// The node that `--node` names, or the one that answers beside the configured store.
-async fn running(place: &Place, config: &Config) -> Option<Remote> {
+pub(super) async fn running(place: &Place, config: &Config) -> Option<Remote> {
     if let Some(address) = place.node {
         let token = config.http.token.as_ref().map(|token| token.expose().clone());
         return Some(Remote::Listening { address, token });
@@ -140,7 +134,7 @@ async fn running(place: &Place, config: &Config) -> Option<Remote> {
     remote.raw(Method::GET, "/livez", None).await.is_ok().then_some(remote)
 }
 
-fn failure(error: RemoteError) -> Failure {
+pub(super) fn failure(error: RemoteError) -> Failure {
     match error {
         RemoteError::Problem { status, detail, hint } => {
             let exit = match status {

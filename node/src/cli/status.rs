@@ -1,12 +1,12 @@
 //! `node status`: who is there, and how they are.
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::{
     failure::Failure,
+    fleet,
     output::{Format, Screen},
     place::Place,
-    session::Session,
 };
 
 /// Show which nodes are there, and how they are
@@ -20,29 +20,35 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Failure> {
     let (screen, place, verbose) = (*screen, place.clone(), args.verbose);
     super::session::run(async move {
-        let session = Session::node(&place, &screen).await?;
-        let node = session.get("/api/v1/node").await?;
+        let members = fleet::find(&place, &screen).await?;
+        let nodes = fleet::ask_all(&members, "/api/v1/node", &screen).await?;
         if screen.format == Format::Json {
-            return screen.print_json(&json!({ "nodes": [node] }));
+            screen.print_json(&json!({ "nodes": nodes }))?;
+            return fleet::partial(&members, nodes.len());
         }
-        let name = node["node"].as_str().unwrap_or_default();
-        let state = match node["phase"].as_str() {
-            Some("running") if node["broker"]["state"] == "live" && node["ledger"]["state"] == "live" => screen.paint("OK", "32"),
-            Some("running") => screen.paint("DEGRADED", "33"),
-            phase => screen.paint(&phase.unwrap_or("unknown").to_uppercase(), "33"),
-        };
         screen.print(|out| {
-            writeln!(out, "->  {name}: {state}")?;
-            if verbose {
-                details(out, &node)?;
+            for node in &nodes {
+                writeln!(out, "->  {}: {}", node["node"].as_str().unwrap_or_default(), state(node, &screen))?;
+                if verbose {
+                    details(out, node)?;
+                }
             }
-            writeln!(out, "\n1 node online.")
-        })
+            writeln!(out, "\n{} node{} online.", nodes.len(), if nodes.len() == 1 { "" } else { "s" })
+        })?;
+        fleet::partial(&members, nodes.len())
     })
 }
 
-fn details(out: &mut dyn std::io::Write, node: &serde_json::Value) -> std::io::Result<()> {
-    let list = |value: &serde_json::Value| {
+fn state(node: &Json, screen: &Screen) -> String {
+    match node["phase"].as_str() {
+        Some("running") if node["broker"]["state"] == "live" && node["ledger"]["state"] == "live" => screen.paint("OK", "32"),
+        Some("running") => screen.paint("DEGRADED", "33"),
+        phase => screen.paint(&phase.unwrap_or("unknown").to_uppercase(), "33"),
+    }
+}
+
+fn details(out: &mut dyn std::io::Write, node: &Json) -> std::io::Result<()> {
+    let list = |value: &Json| {
         value.as_array().map(|items| items.iter().filter_map(|item| item.as_str()).collect::<Vec<_>>().join(" ")).unwrap_or_default()
     };
     writeln!(out, "    queues    {}", list(&node["queues"]))?;

@@ -31,6 +31,12 @@ use crate::{actors::chance::Backoff, backends::Backend, brokers::Broker, clock, 
 /// How long a client goes on trying while a store does not answer, unless told otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a submission under a key of the caller's is known to have been sent.
+const KEYS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How much later than the sender's patience ends its last attempt may still arrive.
+const LATE: Duration = Duration::from_secs(20);
+
 /// The most results one read asks a backend for.
 const READ_BATCH: usize = 10_000;
 
@@ -111,21 +117,22 @@ impl Client {
     /// # Errors
     /// As [`Client::submit`].
     pub async fn submit_with(&self, signature: Signature, args: &[Value], kwargs: &Map) -> Result<AsyncResult, ClientError> {
-        self.launch(&signature, args, kwargs, None, &fresh()).await
+        self.launch(&signature, args, kwargs, None, Seed::fresh(self)).await
     }
 
-    /// Submits under ids that are derived from `key`: the same signature with the same key gets the same ids again.
+    /// Submits under ids that are derived from `key`: the same signature with the same key gets the same ids again. On a store
+    /// that many processes share it is sent once, whoever repeats it within a day.
     ///
     /// # Errors
     /// As [`Client::submit`].
     pub async fn submit_as(&self, signature: Signature, key: &str) -> Result<AsyncResult, ClientError> {
-        self.launch(&signature, &[], &Map::new(), None, key).await
+        self.launch(&signature, &[], &Map::new(), None, Seed { text: key.to_owned(), keep: KEYS_KEPT }).await
     }
 
     /// Submits as a child of a running task.
     pub(crate) async fn submit_from(&self, signature: &Signature, context: &Context) -> Result<AsyncResult, ClientError> {
         let sender = Sender { id: context.task_id(), root: context.root_id(), priority: context.priority() };
-        self.launch(signature, &[], &Map::new(), Some(sender), &fresh()).await
+        self.launch(signature, &[], &Map::new(), Some(sender), Seed::fresh(self)).await
     }
 
     async fn launch(
@@ -134,14 +141,15 @@ impl Client {
         args: &[Value],
         kwargs: &Map,
         sender: Option<Sender<'_>>,
-        seed: &str,
+        seed: Seed,
     ) -> Result<AsyncResult, ClientError> {
         let launched = canvas::launch(
             signature,
-            Launch { settings: &self.0.settings, specs: &*self.0.specs, args, kwargs, sender, seed, now: clock::now() },
+            Launch { settings: &self.0.settings, specs: &*self.0.specs, args, kwargs, sender, seed: &seed.text, now: clock::now() },
         )
         .map_err(|source| ClientError::Signature { task: signature.task.clone(), source })?;
-        self.commit(Commit { fence: Fence::Open, effects: launched.effects }, &format!("submit {}", signature.task)).await?;
+        let fence = Fence::Once { token: seed.text, keep: seed.keep };
+        self.commit(Commit { fence, effects: launched.effects }, &format!("submit {}", signature.task)).await?;
         Ok(AsyncResult::new(self.clone(), launched.result))
     }
 
@@ -225,9 +233,17 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A seed that gives ids nobody has used.
-fn fresh() -> String {
-    uuid::Uuid::new_v4().to_string()
+/// What the ids of a submission are made of, and how long it may be repeated.
+struct Seed {
+    text: String,
+    keep: Duration,
+}
+
+impl Seed {
+    /// One that gives ids nobody has used; repeated only while `client` has patience.
+    fn fresh(client: &Client) -> Self {
+        Self { text: uuid::Uuid::new_v4().to_string(), keep: client.0.patience + LATE }
+    }
 }
 
 #[cfg(test)]

@@ -135,14 +135,47 @@ pub fn router(api: Api, guard: Guard) -> Router {
 /// # Errors
 /// When `address` cannot be listened on, or is open to the network without a token.
 pub async fn serve(address: SocketAddr, token: Option<&str>, api: Api) -> Result<Server, ServeError> {
-    let guard = Guard::new(address, token)?;
-    let listener =
-        tokio::net::TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, reason: error.to_string() })?;
-    if let Some(node) = &api.node {
-        tokio::spawn(api.index.clone().follow(node.facts().subscribe()));
+    Listener::bind(address, token).await?.serve(api)
+}
+
+/// An address that is listened on already, before there is anything to serve: a node says where it listens as soon as it
+/// takes messages.
+#[derive(Debug)]
+pub struct Listener {
+    address: SocketAddr,
+    listener: tokio::net::TcpListener,
+    guard: Guard,
+}
+
+impl Listener {
+    /// Listens. Who connects waits until [`Listener::serve`].
+    ///
+    /// # Errors
+    /// When `address` cannot be listened on, or is open to the network without a token.
+    pub async fn bind(address: SocketAddr, token: Option<&str>) -> Result<Self, ServeError> {
+        let guard = Guard::new(address, token)?;
+        let failed = |error: std::io::Error| ServeError::Listen { address, reason: error.to_string() };
+        let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+        Ok(Self { address: listener.local_addr().map_err(failed)?, listener, guard })
     }
-    let stop = api.stop.clone();
-    Server::start(listener, router(api, guard), stop).map_err(|error| ServeError::Listen { address, reason: error.to_string() })
+
+    /// Where it listens, with the port that was chosen where none was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves `api` from now on.
+    ///
+    /// # Errors
+    /// When the listener cannot be used.
+    pub fn serve(self, api: Api) -> Result<Server, ServeError> {
+        let Self { address, listener, guard } = self;
+        if let Some(node) = &api.node {
+            tokio::spawn(api.index.clone().follow(node.facts().subscribe()));
+        }
+        let stop = api.stop.clone();
+        Server::start(listener, router(api, guard), stop).map_err(|error| ServeError::Listen { address, reason: error.to_string() })
+    }
 }
 
 /// Why the API cannot be served.

@@ -43,6 +43,15 @@ impl std::fmt::Debug for Remote {
     }
 }
 
+impl std::fmt::Display for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Listening { address, .. } => address.fmt(f),
+            Self::Here(_) => f.write_str("this process"),
+        }
+    }
+}
+
 /// Why there is no answer, or which.
 #[derive(Debug, Clone, Error)]
 pub enum RemoteError {
@@ -95,7 +104,7 @@ impl Remote {
         headers: &[(&str, &str)],
     ) -> Result<(StatusCode, Json), RemoteError> {
         let (status, bytes) = self.whole(self.open_with(method, path, body, headers).await?).await?;
-        let unreadable = |reason: String| RemoteError::Answer { address: self.address(), reason };
+        let unreadable = |reason: String| RemoteError::Answer { address: self.to_string(), reason };
         if bytes.is_empty() {
             return Ok((status, Json::Null));
         }
@@ -119,7 +128,7 @@ impl Remote {
         let status = response.status();
         let bytes = axum::body::to_bytes(response.into_body(), ANSWER_BYTES_MAX)
             .await
-            .map_err(|error| RemoteError::Answer { address: self.address(), reason: error.to_string() })?;
+            .map_err(|error| RemoteError::Answer { address: self.to_string(), reason: error.to_string() })?;
         Ok((status, bytes))
     }
 
@@ -183,14 +192,7 @@ impl Remote {
         Ok(response.map(Body::new))
     }
 
-    fn address(&self) -> String {
-        match self {
-            Self::Listening { address, .. } => address.to_string(),
-            Self::Here(_) => "this process".to_owned(),
-        }
-    }
-
     fn unreachable(&self, reason: impl ToString) -> RemoteError {
-        RemoteError::Unreachable { address: self.address(), reason: reason.to_string() }
+        RemoteError::Unreachable { address: self.to_string(), reason: reason.to_string() }
     }
 }

@@ -56,7 +56,7 @@ impl PhasedLedger {
         let mut fences = Vec::with_capacity(batch.len());
         for commit in batch {
             fences.push(match &commit.fence {
-                Fence::Open => true,
+                Fence::Open | Fence::Once { .. } => true,
                 Fence::Chord { group } => self.backend.claim_chord(group).await.map_err(backend_error)?,
                 Fence::Delivery { .. } => {
                     let Some(delivery) = delivery(commit) else { continue };
@@ -91,7 +91,7 @@ impl PhasedLedger {
 fn delivery(commit: &Commit) -> Option<Held> {
     match &commit.fence {
         Fence::Delivery { tag, attempt } => Some(Held { queue: "".into(), tag: tag.clone(), attempt: *attempt }),
-        Fence::Open | Fence::Chord { .. } => None,
+        Fence::Open | Fence::Once { .. } | Fence::Chord { .. } => None,
     }
 }
 

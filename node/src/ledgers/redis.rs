@@ -11,7 +11,8 @@
 //! whose claimant died is found again.
 //!
 //! **What bounds it.** The script takes [`COMMITS`] commits at a time. **When it dies.** An error means that it is not known
-//! whether anything happened. A commit under a fence can be sent again; a submission that is sent again may arrive twice.
+//! whether anything happened. A commit under a fence can be sent again.
+//! Tokens of submissions are remembered for as long as their senders may repeat them.
 //!
 //! [`RedisOptions::chord_grace`]: crate::redis::RedisOptions::chord_grace
 
@@ -146,6 +147,7 @@ impl RedisLedger {
     fn write(&self, commit: &Prepared<'_>, batch: &mut Batch) {
         match commit.fence {
             Fence::Open => batch.open(),
+            Fence::Once { token, keep } => batch.once(&self.broker.keys.once(token), *keep),
             Fence::Delivery { tag, .. } => batch.held(tag),
             Fence::Chord { group } => batch.chord(&self.backend.keys().celery.group(group), group),
         }

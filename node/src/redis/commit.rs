@@ -3,6 +3,8 @@
 //! Broker and ledger share it: publishing is a commit without a fence, releasing one with the fence of the delivery. What the
 //! arguments mean stands at the top of `scripts/commit.lua`.
 
+use std::time::Duration;
+
 use redis::{Cmd, Value};
 use umbel_proto::{DeliveryTag, GroupId, QueueName, TaskId};
 use umbel_scheduler::DeadReason;
@@ -83,6 +85,11 @@ impl Batch {
         self.call.arg("O");
     }
 
+    /// Begins a commit that is carried out once, however often it is sent while its mark is kept.
+    pub(crate) fn once(&mut self, mark: &str, keep: Duration) {
+        self.call.arg("U").arg(mark).arg(keep.as_secs().max(1));
+    }
+
     /// Begins a commit that needs a delivery to be held.
     pub(crate) fn held(&mut self, tag: &DeliveryTag) {
         self.call.arg("D").arg(tag.as_str());
@@ -128,8 +135,9 @@ impl Batch {
         self.effect("Q", [list.as_bytes(), envelope]);
     }
 
-    pub(crate) fn requeue_at(&mut self, queue: &QueueName, id: &str, due: i64, list: &str, envelope: &[u8]) {
-        self.effect("T", [queue.as_str().as_bytes(), id.as_bytes(), due.to_string().as_bytes(), list.as_bytes(), envelope]);
+    /// Back to the queue after `wait` milliseconds of the server's clock.
+    pub(crate) fn requeue_after(&mut self, queue: &QueueName, id: &str, wait: i64, list: &str, envelope: &[u8]) {
+        self.effect("T", [queue.as_str().as_bytes(), id.as_bytes(), wait.to_string().as_bytes(), list.as_bytes(), envelope]);
     }
 
     pub(crate) fn dead(&mut self, id: &str, letter: &[u8], limit: u64) {

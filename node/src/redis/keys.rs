@@ -132,6 +132,11 @@ impl Keys {
         self.own("heads")
     }
 
+    /// Mark of a submission that has been carried out.
+    pub fn once(&self, token: &str) -> String {
+        self.own(&format!("once:{token}"))
+    }
+
     /// Lock of whoever brings a dead node's messages back.
     pub fn rescue(&self) -> String {
         self.own("rescue")

@@ -8,7 +8,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -32,6 +35,10 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(4);
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(3);
+
+/// How long a server may take to accept a connection. Where packets are dropped, a TCP connection tries again after one, three and
+/// seven seconds; beginning anew sooner finds the server sooner when it is back.
+const REACH: Duration = Duration::from_millis(1500);
 
 /// How often a connection that nobody uses is tried.
 const PING: Duration = Duration::from_secs(5);
@@ -74,6 +81,8 @@ struct Live {
     /// Which connection this is; errors of an older one do not harm a newer one.
     epoch: u64,
     connection: MultiplexedConnection,
+    /// How many commands have been answered, so that a connection in use is not tried as well.
+    answered: Arc<AtomicU64>,
 }
 
 /// Hears the server's own messages, on the connection's task and in their order with answers: it must not block.
@@ -82,7 +91,9 @@ pub(crate) type Hearer = Arc<dyn Fn(PushInfo) + Send + Sync>;
 impl Live {
     /// Sends a command. What the server answers with an error is an error, which the library leaves to the caller.
     async fn ask(&mut self, command: &Cmd) -> redis::RedisResult<Value> {
-        self.connection.req_packed_command(command).await.and_then(Value::extract_error)
+        let answer = self.connection.req_packed_command(command).await;
+        self.answered.fetch_add(u64::from(answer.is_ok()), Ordering::Relaxed);
+        answer.and_then(Value::extract_error)
     }
 }
 
@@ -221,7 +232,7 @@ async fn keep(link: Weak<Inner>, habits: Habits, mut reports: mpsc::Receiver<u64
                     tracing::info!(server = %target, after = ?since.elapsed(), "connected to Redis again");
                 }
                 pause = PAUSE_MIN;
-                let live = Live { epoch, connection };
+                let live = Live { epoch, connection, answered: Arc::default() };
                 inner.connection.send_replace(Some(live.clone()));
                 // Whoever relied on the connection before has to begin again with this one.
                 if let Some(pushes) = habits.pushes.as_ref().filter(|_| epoch > 1) {
@@ -256,6 +267,7 @@ async fn keep(link: Weak<Inner>, habits: Habits, mut reports: mpsc::Receiver<u64
 /// Returns when the connection is of no use any more, or nobody has a handle.
 async fn watch_over(link: &Weak<Inner>, mut live: Live, reports: &mut mpsc::Receiver<u64>) -> String {
     loop {
+        let answered = live.answered.load(Ordering::Relaxed);
         tokio::select! {
             report = reports.recv() => match report {
                 Some(epoch) if epoch == live.epoch => return "a command was not answered".to_owned(),
@@ -266,7 +278,8 @@ async fn watch_over(link: &Weak<Inner>, mut live: Live, reports: &mut mpsc::Rece
                 if link.strong_count() == 0 {
                     return "nobody uses it".to_owned();
                 }
-                if let Err(error) = live.ask(&redis::cmd("PING")).await
+                if live.answered.load(Ordering::Relaxed) == answered
+                    && let Err(error) = live.ask(&redis::cmd("PING")).await
                     && breaks(&error)
                 {
                     return judge(&error, "the server").to_string();
@@ -284,6 +297,9 @@ async fn connect(target: &Target, habits: &Habits) -> Result<MultiplexedConnecti
         Address::Unix(_) => (String::new(), 0),
         Address::Sentinel { hosts, master, password } => sentinel::master(hosts, master, password.as_deref(), CONNECT).await?,
     };
+    if port != 0 {
+        reach(&host, port).await.map_err(|reason| RedisError::Unavailable(format!("{at}: {reason}")))?;
+    }
     let address = match (&target.address, &target.tls) {
         (Address::Unix(path), _) => ConnectionAddr::Unix(path.clone()),
         (_, Some(tls)) => ConnectionAddr::TcpTls { host, port, insecure: tls.unverified, tls_params: None },
@@ -327,6 +343,14 @@ async fn connect(target: &Target, habits: &Habits) -> Result<MultiplexedConnecti
         connection.req_packed_command(&command).await.and_then(Value::extract_error).map_err(judged)?;
     }
     Ok(connection)
+}
+
+/// Whether a server takes connections at all.
+async fn reach(host: &str, port: u16) -> Result<(), String> {
+    match tokio::time::timeout(REACH, tokio::net::TcpStream::connect((host, port))).await {
+        Ok(connected) => connected.map(drop).map_err(|error| error.to_string()),
+        Err(_) => Err(format!("it takes no connection within {} ms", REACH.as_millis())),
+    }
 }
 
 /// A number from `[0, 1)`, good enough to keep many nodes from coming at once.

@@ -172,7 +172,7 @@ impl Store {
 
     fn fence(&mut self, fence: &Fence) -> bool {
         match fence {
-            Fence::Open => true,
+            Fence::Open | Fence::Once { .. } => true,
             Fence::Delivery { tag, attempt } => match self.held.get(tag) {
                 Some(holding) => holding.attempt == *attempt || self.mutation == Some(Mutation::NoFence),
                 None => {

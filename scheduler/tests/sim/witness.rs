@@ -82,7 +82,7 @@ impl Witness {
     /// A commit was carried out.
     pub(crate) fn committed(&mut self, commit: &Commit, store: &Store) -> Checked {
         match &commit.fence {
-            Fence::Open => {}
+            Fence::Open | Fence::Once { .. } => {}
             Fence::Delivery { tag, attempt } => self.ending(tag, *attempt, &commit.effects, store)?,
             Fence::Chord { group } => self.concluded(group, &commit.effects)?,
         }

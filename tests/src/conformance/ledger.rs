@@ -31,6 +31,7 @@ macro_rules! ledger_conformance {
                 a_begun_delivery_of_a_dead_node_is_lost,
                 an_ending_can_requeue_and_bury,
                 a_submission_happens_whole,
+                a_repeated_submission_happens_once,
                 endings_survive,
                 a_stored_success_stays,
                 watchers_hear_of_endings,

@@ -39,6 +39,11 @@ pub trait Stage: Sized + Send + Sync {
         true
     }
 
+    /// Whether the ledger remembers the tokens of submissions.
+    fn remembers_tokens() -> bool {
+        false
+    }
+
     /// What is tested.
     fn backbone(&self) -> &Backbone;
 

@@ -111,7 +111,7 @@ impl RedisServer {
 
     fn connect(&self) -> redis::RedisResult<Connection> {
         // The unix socket works whatever the TLS settings.
-        let login = self.setup.login.as_ref().map_or(String::new(), |(user, password)| format!("user={user}&pass={password}"));
+        let login = self.setup.login.as_ref().map_or(String::new(), |(user, password)| format!("user={user}&pass={}", encoded(password)));
         let client = Client::open(format!("redis+unix://{}?{login}", self.socket().display()))?;
         client.get_connection_with_timeout(Duration::from_secs(2))
     }
@@ -138,7 +138,7 @@ impl RedisServer {
 
     /// The address of a database, as Celery writes it.
     pub fn url(&self, db: u8) -> String {
-        let login = self.setup.login.as_ref().map_or(String::new(), |(user, password)| format!("{user}:{password}@"));
+        let login = self.setup.login.as_ref().map_or(String::new(), |(user, password)| format!("{user}:{}@", encoded(password)));
         if !self.setup.tls {
             return format!("redis://{login}127.0.0.1:{}/{db}", self.port);
         }
@@ -258,6 +258,15 @@ impl Sentinel {
         found.map(|(_, port)| port)
     }
 
+    /// How many replicas of the master it can choose from.
+    pub fn replicas(&self, name: &str) -> Option<usize> {
+        let client = Client::open(format!("redis://127.0.0.1:{}", self.port)).ok()?;
+        let mut connection = client.get_connection_with_timeout(Duration::from_secs(1)).ok()?;
+        let found: Vec<std::collections::HashMap<String, String>> =
+            redis::cmd("SENTINEL").arg("replicas").arg(name).query(&mut connection).ok()?;
+        Some(found.iter().filter(|replica| replica.get("master-link-status").is_some_and(|status| status == "ok")).count())
+    }
+
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
@@ -274,6 +283,11 @@ impl Drop for Sentinel {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `text` as it is written in a URL.
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// A port that nobody listens on now.

@@ -30,9 +30,6 @@ pub(crate) fn spawn(shared: Arc<Shared>, pace: Arc<Pace>, consumer: ActorRef<Con
 }
 
 async fn messages_wait(shared: &Shared) -> bool {
-    match timeout(PATIENCE, shared.broker.queues()).await {
-        Ok(Ok(queues)) => queues.iter().any(|queue| queue.ready > 0 && !queue.paused && shared.queues.contains(&queue.name)),
-        // No answer is the fetch loop's to notice.
-        _ => false,
-    }
+    // No answer is the fetch loop's to notice.
+    matches!(timeout(PATIENCE, shared.broker.waits(&shared.queues)).await, Ok(Ok(true)))
 }

@@ -65,6 +65,24 @@ impl Shared {
         Ok(statuses)
     }
 
+    /// Whether a message waits in one of the queues that is not paused. One command when nothing waits.
+    pub(super) async fn waits(&self, queues: &[QueueName]) -> Result<bool, RedisError> {
+        let mut command = redis::cmd("EXISTS");
+        for queue in queues {
+            command.arg(self.every_list(queue));
+        }
+        if queues.is_empty() || self.link.query::<u64>(&command).await? == 0 {
+            return Ok(false);
+        }
+        let paused = self.members(&self.keys.paused()).await?;
+        let mut command = redis::cmd("EXISTS");
+        let open: Vec<&QueueName> = queues.iter().filter(|queue| !paused.contains(queue.as_str())).collect();
+        for queue in &open {
+            command.arg(self.every_list(queue));
+        }
+        Ok(!open.is_empty() && self.link.query::<u64>(&command).await? > 0)
+    }
+
     async fn members(&self, key: &str) -> Result<BTreeSet<String>, RedisError> {
         let mut command = redis::cmd("SMEMBERS");
         command.arg(key);

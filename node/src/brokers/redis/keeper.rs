@@ -186,7 +186,8 @@ impl Plan {
             session.begin_anew(shared).await?;
         }
         let now = Instant::now();
-        self.renew_at = begun + (session.lease / 3).min(RENEW_MAX);
+        // Two renewals fit into the shortest usual lease, with time to spare for a slow answer.
+        self.renew_at = begun + (session.lease * 2 / 5).min(RENEW_MAX);
         self.rescue_at = renewal.next_end.map(|until| now + until + Duration::from_millis(1)).filter(|at| *at <= self.renew_at);
         let had_clock = std::mem::replace(&mut self.has_clock, renewal.has_clock);
         let grace = if renewal.has_clock { Duration::ZERO } else { CLOCK_GRACE };

@@ -97,6 +97,10 @@ impl Broker for RedisBroker {
         Ok(self.shared.holds(deliveries).await?)
     }
 
+    async fn waits(&self, queues: &[QueueName]) -> Result<bool, BrokerError> {
+        Ok(self.shared.waits(queues).await?)
+    }
+
     async fn queues(&self) -> Result<Vec<QueueStatus>, BrokerError> {
         Ok(self.shared.queues().await?)
     }

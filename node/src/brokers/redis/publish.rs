@@ -39,10 +39,11 @@ pub(crate) enum Payment {
         list: String,
         envelope: Vec<u8>,
     },
-    RequeueAt {
+    RequeueAfter {
         queue: QueueName,
         id: String,
-        due: i64,
+        /// In milliseconds.
+        wait: i64,
         list: String,
         envelope: Vec<u8>,
     },
@@ -74,7 +75,7 @@ impl Payment {
             Self::Ack | Self::Gone => batch.ack(),
             Self::Begin => batch.begin(),
             Self::Requeue { list, envelope } => batch.requeue(list, envelope),
-            Self::RequeueAt { queue, id, due, list, envelope } => batch.requeue_at(queue, id, *due, list, envelope),
+            Self::RequeueAfter { queue, id, wait, list, envelope } => batch.requeue_after(queue, id, *wait, list, envelope),
             Self::Dead { id, letter } => batch.dead(id, letter, dead_limit),
         }
     }
@@ -213,8 +214,10 @@ impl Shared {
         let queue = self.home(&back).await?;
         let list = self.list_of(&back, &queue);
         let envelope = back.envelope;
-        Ok(match due.filter(|due| *due > clock::now()) {
-            Some(due) => Payment::RequeueAt { queue, id: tag.as_str().to_owned(), due, list, envelope },
+        // A pause after a crash or until a rate limit's turn is a length of time: this node's clock says how long, the server's
+        // when it is over, whatever the two think of the time of day.
+        Ok(match due.map(|due| due - clock::now()).filter(|wait| *wait > 0) {
+            Some(wait) => Payment::RequeueAfter { queue, id: tag.as_str().to_owned(), wait, list, envelope },
             None => Payment::Requeue { list, envelope },
         })
     }

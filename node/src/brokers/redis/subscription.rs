@@ -30,8 +30,9 @@ use crate::redis::{entry, error::RedisError};
 /// How many messages one script takes at most.
 pub(super) const SLICE: u32 = 500;
 
-/// How long a fetch trusts that it will be told of the next message before it looks again. News that got lost cost this long.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long a fetch trusts that it will be told of the next message before it looks again. News that got lost cost this long,
+/// or less: the stall watch looks as well.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 static SUBSCRIPTIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -194,11 +195,12 @@ impl Subscription for RedisSubscription {
                 self.ready.extend(taken.deliveries);
                 continue;
             }
-            if self.anything(&paused).await? {
-                continue;
+            // Waiting ends early when there is news. Without any, what is asked again is only whether there is something.
+            while !self.anything(&paused).await? {
+                if timeout(LOOK_AGAIN, self.news.changed()).await.is_ok() {
+                    break;
+                }
             }
-            // Ends early when there is news; looking again in vain is cheap.
-            let _ = timeout(LOOK_AGAIN, self.news.changed()).await;
         }
     }
 

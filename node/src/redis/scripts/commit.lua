@@ -5,10 +5,10 @@
 -- ARGV: broker database, results database, prefix of broker keys, chords key, bodies key, lasts key, chord TTL in seconds, claim TTL
 -- in ms, claim token, number of commits, then for each: fence, its arguments, number of effects, and for each effect: code and arguments.
 --
--- Fences: O (none) | D field (still held) | C key (this chord is claimed, or may be, and not concluded), group.
+-- Fences: O (none) | U key ttl (once: a commit that was carried out before is answered as done) | D field (still held) | C key (this chord is claimed, or may be, and not concluded), group.
 -- Effects of the results' database: R key value ttl | N group-key by | H group-key group size body | A group-key group task root
 -- member score body (empty: known already) meta-ttl.
--- Effects of the broker's database: P list envelope | S queue id due list envelope | K (ack) | Q list envelope | T queue id due list
+-- Effects of the broker's database: P list envelope | S queue id due list envelope | K (ack) | Q list envelope | T queue id wait list
 -- envelope | X id record limit | B (begin).
 --
 -- Answers per commit: 0 (refused) or 1, or a list of chords that have become complete: group, last task, its
@@ -16,7 +16,7 @@
 local broker_db, results_db, prefix = ARGV[1], ARGV[2], ARGV[3]
 local chords, bodies, lasts, chord_ttl, claim_ttl, token = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local commits = tonumber(ARGV[10])
-local fence_width = {O = 0, D = 1, C = 2}
+local fence_width = {O = 0, U = 2, D = 1, C = 2}
 local width = {R = 3, N = 2, H = 4, A = 8, P = 2, S = 5, K = 0, Q = 2, T = 5, X = 3, B = 0}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -165,8 +165,10 @@ for c = 1, commits do
   elseif kind == 'C' then
     use(results_db)
     good = conclude(ARGV[a + 1], ARGV[a + 2])
+  elseif kind == 'U' then
+    good = redis.call('SET', ARGV[a + 1], '1', 'NX', 'EX', ARGV[a + 2])
   end
-  ok[c], answers[c] = good, good and 1 or 0
+  ok[c], answers[c] = good, (good or kind == 'U') and 1 or 0
   if good then
     local field = kind == 'D' and ARGV[a + 1] or nil
     a = a + 1 + fence_width[kind]
@@ -188,8 +190,8 @@ for c = 1, commits do
   use(broker_db)
 end
 
-local function schedule(a)
-  local queue, id, due = ARGV[a], ARGV[a + 1], ARGV[a + 2]
+local function schedule(a, due)
+  local queue, id = ARGV[a], ARGV[a + 1]
   redis.call('ZADD', prefix .. 'umbel:due:' .. queue, due, id)
   redis.call('HSET', prefix .. 'umbel:scheduled:' .. queue, id, ARGV[a + 3] .. '\n' .. ARGV[a + 4])
   redis.call('ZADD', KEYS[4], 'LT', due, queue)
@@ -209,9 +211,9 @@ for c = 1, commits do
       local code = ARGV[a]
       if code == 'K' then gone[#gone + 1] = field
       elseif code == 'P' then redis.call('LPUSH', ARGV[a + 1], ARGV[a + 2])
-      elseif code == 'S' then schedule(a + 1)
+      elseif code == 'S' then schedule(a + 1, ARGV[a + 3])
       elseif code == 'Q' then redis.call('RPUSH', ARGV[a + 1], ARGV[a + 2]) gone[#gone + 1] = field
-      elseif code == 'T' then schedule(a + 1) gone[#gone + 1] = field
+      elseif code == 'T' then schedule(a + 1, now + ARGV[a + 3]) gone[#gone + 1] = field
       elseif code == 'X' then
         redis.call('HSET', KEYS[6], ARGV[a + 1], ARGV[a + 2])
         -- Letters of one millisecond keep their order.

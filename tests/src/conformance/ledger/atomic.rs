@@ -6,7 +6,7 @@ use umbel::{
     backends::Backend,
     brokers::Broker,
     proto::{ResultRecord, State, TaskId, Value},
-    scheduler::{Answer, DeadReason, Effect, Publish, Release},
+    scheduler::{Answer, Commit, DeadReason, Effect, Fence, Publish, Release},
 };
 
 use super::{commit, done, refused};
@@ -191,6 +191,27 @@ pub async fn an_ending_can_requeue_and_bury<S: Stage>() {
     let again = fetch_one(&mut subscription).await;
     assert_eq!((id(&again).as_str(), again.crashes), ("back", 1));
     assert_eq!(broker.dead(10).await.unwrap()[0].detail, "three times");
+}
+
+/// A sender that repeats a submission whose answer it has not heard sends it once; another token is another submission. The
+/// repetition is answered as done by every ledger, whether it remembers or not.
+pub async fn a_repeated_submission_happens_once<S: Stage>() {
+    let mut stage = S::fresh(Setup::default()).await;
+    let once = |token: &str, id: &str| Commit {
+        fence: Fence::Once { token: token.to_owned(), keep: LONG_LEASE },
+        effects: vec![send(message("q", id)), success(id)],
+    };
+    let ledger = stage.ledger();
+    assert!(done(&*ledger, once("a", "first")).await.is_empty());
+    for answer in commit(&*ledger, vec![once("a", "first"), once("b", "second"), once("b", "second")]).await {
+        assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+    }
+    drop(ledger);
+    stage = stage.reopen().await;
+    assert!(done(&*stage.ledger(), once("a", "first")).await.is_empty());
+    if S::remembers_tokens() {
+        assert_eq!(counts(&*stage.broker(), "q").await, (2, 0, 0));
+    }
 }
 
 /// A workflow is there with its chord and all its first messages, and is woken up for.
