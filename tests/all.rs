@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 mod cli;
+mod cluster;
 mod compat;
 mod conformance;
 mod fault;

@@ -15,6 +15,7 @@ use crate::{
         Credits, Registry, Shared,
         chance::Backoff,
         consumer::Seat,
+        gauges::Gauges,
         link::{Link, Links},
         report::NodeReport,
         supervisor::{Supervisor, SupervisorArgs, SupervisorMsg},
@@ -22,12 +23,14 @@ use crate::{
     backends::Backend,
     brokers::{About, Backbone, Broker, BrokerError},
     client::{Client, KnownTasks},
+    cluster::ClusterView,
     executors::{
         Executor,
         native::{self, IntoTask},
     },
     facts::Facts,
     fault::Faults,
+    gossip::{GossipError, GossipOptions, Port},
     ledgers::Ledger,
 };
 
@@ -84,6 +87,9 @@ pub enum StartError {
         /// Why.
         source: BrokerError,
     },
+    /// It cannot gossip where it was told to.
+    #[error(transparent)]
+    Gossip(#[from] GossipError),
     /// The pipeline could not be put together.
     #[error("cannot start the pipeline: {reason}")]
     Pipeline {
@@ -171,6 +177,11 @@ impl Node {
         &self.inner.shared.facts
     }
 
+    /// Who is there, as this node sees it, now and from now on.
+    pub fn cluster(&self) -> watch::Receiver<Arc<ClusterView>> {
+        self.inner.shared.cluster.subscribe()
+    }
+
     /// Whether its broker answers, now and from now on.
     pub fn broker_link(&self) -> watch::Receiver<Link> {
         self.inner.shared.links.broker.watch()
@@ -222,6 +233,7 @@ pub struct NodeBuilder {
     prefetch_multiplier: u32,
     lease: Duration,
     about: About,
+    gossip: Option<GossipOptions>,
     settings: Settings,
     backbone: Option<Backbone>,
     native: Option<native::Builder>,
@@ -238,6 +250,7 @@ impl Default for NodeBuilder {
             prefetch_multiplier: 4,
             lease: Duration::from_millis(2500),
             about: About::this_process(),
+            gossip: None,
             settings: Settings::default(),
             backbone: None,
             native: None,
@@ -289,6 +302,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn about(mut self, about: About) -> Self {
         self.about = about;
+        self
+    }
+
+    /// Gossip with other nodes on the same broker. Without it, others are known by their leases alone.
+    #[must_use]
+    pub fn gossip(mut self, options: GossipOptions) -> Self {
+        self.gossip = Some(options);
         self
     }
 
@@ -357,12 +377,21 @@ impl NodeBuilder {
         executors.iter().for_each(|executor| executor.attach(client.clone()));
         let registry = Registry::new(executors);
         let credits = window::credits(all_slots, self.prefetch_multiplier, CREDITS_MAX.max(all_slots));
+        let node = self.name.unwrap_or_else(default_name);
+        let gossip = match self.gossip {
+            Some(options) => Some(Port::open(options).await?),
+            None => None,
+        };
+        let about = About { gossip: gossip.as_ref().map(|port| port.advertised), ..self.about };
         let shared = Arc::new(Shared {
-            node: self.name.unwrap_or_else(default_name),
+            cluster: watch::Sender::new(Arc::new(ClusterView::alone(node.clone()))),
+            node,
             settings,
             queues,
             lease: self.lease,
-            about: self.about,
+            about,
+            gossip,
+            gauges: Gauges::new(&slots),
             facts: Facts::new(registry.names().cloned()),
             registry,
             credits: Credits::new(credits, all_slots),

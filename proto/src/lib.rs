@@ -25,7 +25,7 @@ mod signature;
 mod time;
 mod value;
 
-pub use card::NodeCard;
+pub use card::{NodeCard, NodeLoad};
 pub use error::{DecodeError, EncodeError, Limits};
 pub use event::Event;
 pub use ids::{DeliveryTag, GroupId, NodeId, QueueName, TaskId, TaskName};

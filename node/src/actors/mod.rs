@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Supervisor
+//! ├─ Gossip, one_for_one: tasks run without it
 //! └─ rest_for_one, spawned in this order, so that each holds only the addresses of those after it on a task's way:
 //!    Aggregator ◄─ ExecutorPool × executors (└ ExecutorSlot × n, one_for_one) ◄─ Gate ◄─ Consumer
 //! ```
@@ -13,9 +14,12 @@
 
 pub(crate) mod aggregator;
 mod alarm;
+mod beside;
 pub(crate) mod chance;
 pub(crate) mod consumer;
 pub(crate) mod gate;
+pub(crate) mod gauges;
+pub(crate) mod gossip;
 pub(crate) mod link;
 pub(crate) mod pool;
 mod registry;
@@ -42,8 +46,10 @@ use crate::{
     backends::Backend,
     brokers::{About, Broker, Subscribe},
     claim::Claim,
+    cluster::View,
     facts::Facts,
     fault::Faults,
+    gossip::Port,
     ledgers::Ledger,
 };
 
@@ -60,6 +66,12 @@ pub(crate) struct Shared {
     pub(crate) lease: Duration,
     /// What it says of itself to others on the same broker.
     pub(crate) about: About,
+    /// Where it gossips, if it does.
+    pub(crate) gossip: Option<Port>,
+    /// Who else is there.
+    pub(crate) cluster: View,
+    /// What it is doing now, in numbers.
+    pub(crate) gauges: gauges::Gauges,
     /// Who runs what.
     pub(crate) registry: Registry,
     /// Where facts are told.

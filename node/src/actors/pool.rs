@@ -102,6 +102,8 @@ struct Seat {
 
 pub(crate) struct State {
     shared: Arc<Shared>,
+    /// Which of the node's pools it is.
+    index: usize,
     aggregator: ActorRef<AggregatorMsg>,
     executor: Arc<dyn Executor>,
     myself: ActorRef<PoolMsg>,
@@ -128,6 +130,7 @@ impl Actor for ExecutorPool {
         let PoolArgs { shared, aggregator, index, slots } = args;
         let ring = myself.clone();
         Ok(State {
+            index,
             executor: shared.registry.executors()[index].clone(),
             aggregator,
             seats: (0..slots).map(|_| Seat { incarnation: 0, actor: None, open: false, work: Work::None }).collect(),
@@ -183,6 +186,7 @@ impl Actor for ExecutorPool {
             }
             PoolMsg::Report(port) => reply(port, state.report()),
         }
+        state.tell();
         if state.draining && state.seats.iter().all(|seat| matches!(seat.work, Work::None)) {
             myself.stop(Some("drained".to_owned()));
         }
@@ -206,6 +210,7 @@ impl Actor for ExecutorPool {
         // Slots that were given up are not here any more.
         let Some(index) = state.by_actor.remove(&actor.get_id()) else { return Ok(()) };
         state.slot_died(index, detail)?;
+        state.tell();
         if state.draining && state.seats.iter().all(|seat| matches!(seat.work, Work::None)) {
             myself.stop(Some("drained".to_owned()));
         }
@@ -315,6 +320,12 @@ impl State {
     fn refuse(&self, task: Admitted, refusal: Refusal) {
         let Admitted { claim, spec, .. } = task;
         cast(&self.aggregator, AggregatorMsg::Refused { claim, spec: Some(spec), refusal });
+    }
+
+    /// Writes down how busy it is.
+    fn tell(&self) {
+        let busy = self.seats.iter().filter(|seat| !matches!(seat.work, Work::None)).count();
+        self.shared.gauges.pools[self.index].set(self.seats.len(), busy, self.waiting.len());
     }
 
     fn report(&self) -> PoolReport {

@@ -38,8 +38,10 @@ pub struct NodeReport {
     pub ledger: Link,
     /// Its room for messages.
     pub credits: CreditReport,
-    /// How often each part has been restarted: `consumer`, `gate`, `pool`, `aggregator`.
+    /// How often each part has been restarted: `consumer`, `gate`, `pool`, `aggregator`, `gossip`.
     pub restarts: BTreeMap<&'static str, u64>,
+    /// Its gossip, if it gossips.
+    pub gossip: Option<GossipReport>,
     /// How often each kind of fact was told.
     pub facts: BTreeMap<&'static str, u64>,
     /// The consumer; `None` while it is down.
@@ -57,6 +59,15 @@ impl NodeReport {
     pub fn running(&self) -> impl Iterator<Item = &RunningTask> {
         self.pools.iter().flatten().flat_map(|pool| &pool.running)
     }
+}
+
+/// Gossip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct GossipReport {
+    /// What others send to.
+    pub address: std::net::SocketAddr,
+    /// What it has sent and heard.
+    pub traffic: crate::gossip::Traffic,
 }
 
 /// Room for messages.

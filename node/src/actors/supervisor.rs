@@ -4,6 +4,8 @@
 //! handle, its own alarm, and its children by dying. **What it sends on.** Drains and reports. **What bounds it.** Nothing of
 //! a task passes through it.
 //!
+//! Those beside the pipeline ([`super::beside`]) are started again by themselves, and nothing waits for them.
+//!
 //! **When a part dies**, exactly those upstream of it are ended as well and all are started again, downstream first
 //! ([`super::rest_for_one`]); too often, and the node stops with an error rather than spin. **When it dies itself**, the
 //! node is over: its children are killed with it and the lease gives back what they held.
@@ -28,9 +30,11 @@ use super::{
     Shared,
     aggregator::{Aggregator, AggregatorMsg},
     alarm::Alarm,
+    beside::Beside,
     cast,
     consumer::{Consumer, ConsumerArgs, ConsumerMsg, Seat},
     gate::{Gate, GateArgs, GateMsg},
+    gauges::Standing,
     pool::{ExecutorPool, PoolArgs, PoolMsg},
     report::{NodeReport, Phase},
     rest_for_one::{Fallen, Part, RestForOne},
@@ -44,6 +48,9 @@ const RESTART_WINDOW_MS: Millis = 60_000;
 
 /// How long what has ended may take to become durable after the deadline, and the subscription to close.
 const LAST_GRACE: Duration = Duration::from_secs(5);
+
+/// How long saying farewell may take: a few ways there and back.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// The actor.
 pub(crate) struct Supervisor;
@@ -126,6 +133,7 @@ pub(crate) struct State {
     ended: watch::Sender<Option<Result<(), NodeError>>>,
     line: RestForOne<Place, Handle>,
     alive: Addresses,
+    beside: Beside,
     phase: Phase,
     started: Millis,
     restarts: BTreeMap<&'static str, u64>,
@@ -157,6 +165,7 @@ impl Actor for Supervisor {
             ended,
             line,
             alive,
+            beside: Beside::new(),
             phase: Phase::Running,
             started: clock::now(),
             restarts,
@@ -170,7 +179,9 @@ impl Actor for Supervisor {
     }
 
     async fn post_start(&self, myself: ActorRef<SupervisorMsg>, state: &mut State) -> Result<(), ActorProcessingErr> {
-        state.start_missing(&myself).await
+        state.start_missing(&myself).await?;
+        state.beside.start_due(&state.shared, &myself.get_cell()).await;
+        Ok(())
     }
 
     async fn handle(&self, myself: ActorRef<SupervisorMsg>, message: SupervisorMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -189,6 +200,17 @@ impl Actor for Supervisor {
         event: SupervisionEvent,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        let ended = match &event {
+            SupervisionEvent::ActorFailed(actor, error) => Some((actor, error.to_string())),
+            SupervisionEvent::ActorTerminated(actor, _, reason) => Some((actor, reason.clone().unwrap_or_else(|| "it stopped".to_owned()))),
+            _ => None,
+        };
+        if let Some((actor, why)) = &ended
+            && state.beside.ended(actor, why, clock::now())
+        {
+            state.set_alarm();
+            return Ok(());
+        }
         match event {
             SupervisionEvent::ActorFailed(actor, error) => state.died(&myself, actor, &error.to_string()),
             SupervisionEvent::ActorTerminated(actor, ..) if state.phase == Phase::Draining => {
@@ -303,12 +325,13 @@ impl State {
         if self.deadline.is_some_and(|at| at <= now) {
             self.abandon(myself);
         }
+        self.beside.start_due(&self.shared, &myself.get_cell()).await;
         self.set_alarm();
         Ok(())
     }
 
     fn set_alarm(&mut self) {
-        self.alarm.set(self.restart_at.into_iter().chain(self.deadline).min());
+        self.alarm.set(self.restart_at.into_iter().chain(self.deadline).chain(self.beside.next()).min());
     }
 
     fn shutdown(&mut self, myself: &ActorRef<SupervisorMsg>, grace: Duration) {
@@ -316,6 +339,7 @@ impl State {
             tracing::info!(grace_secs = grace.as_secs_f64(), "stopping: no more tasks are taken");
         }
         self.phase = Phase::Draining;
+        self.shared.gauges.stand(Standing::Draining);
         self.restart_at = None;
         if !self.abandoned {
             let deadline = Instant::now() + grace;
@@ -348,9 +372,10 @@ impl State {
         if self.line.is_empty() && !std::mem::replace(&mut self.closing, true) {
             self.deadline = None;
             self.set_alarm();
-            let (seat, myself) = (self.seat.clone(), myself.clone());
+            self.shared.gauges.stand(Standing::Leaving);
+            let (seat, myself, shared) = (self.seat.clone(), myself.clone(), self.shared.clone());
             tokio::spawn(async move {
-                close(seat).await;
+                tokio::join!(close(seat), farewell(&shared));
                 cast(&myself, SupervisorMsg::Closed);
             });
         }
@@ -369,6 +394,13 @@ impl State {
             self.alive.pools.iter().flatten().for_each(|pool| cast(pool, PoolMsg::Abandon));
         }
         self.drain(myself);
+    }
+}
+
+/// Gives the word that this node leaves time to be heard; those who miss it will find out by themselves.
+async fn farewell(shared: &Shared) {
+    if shared.gossip.is_some() && shared.cluster.borrow().others().next().is_some() {
+        tokio::time::sleep(FAREWELL).await;
     }
 }
 

@@ -19,6 +19,7 @@ mod doctor;
 mod exit;
 mod failure;
 mod fleet;
+mod gossip;
 mod healthcheck;
 mod interrupt;
 mod outcome;

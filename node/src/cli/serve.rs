@@ -112,6 +112,9 @@ pub(super) async fn start(
     for executor in executors {
         builder = builder.executor(executor);
     }
+    if let Some(options) = super::gossip::options(config) {
+        builder = builder.gossip(options);
+    }
     // Listened on before the node takes messages, because it says where when it does.
     let listener = listen(config).await?;
     let about = About { http: Some(listener.address()), ..About::this_process() };

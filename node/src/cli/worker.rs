@@ -47,6 +47,18 @@ pub(super) struct Args {
     /// Where to answer HTTP; beyond loopback a token is required
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Greet these nodes, host:port, besides those that the broker knows of; several are separated by commas
+    #[arg(long, value_name = "NODES")]
+    join: Option<String>,
+    /// Where to gossip (UDP); beyond loopback a cluster secret is required [env: UMBEL_CLUSTER_SECRET]
+    #[arg(long, value_name = "HOST:PORT")]
+    gossip_listen: Option<String>,
+    /// What other nodes send gossip to, where that is another address
+    #[arg(long, value_name = "HOST:PORT")]
+    gossip_advertise: Option<String>,
+    /// Do not gossip: other nodes are known by their leases alone
+    #[arg(long)]
+    without_gossip: bool,
     /// How much is logged: debug, info, warning, error
     #[arg(short, long, value_name = "LEVEL")]
     loglevel: Option<String>,
@@ -71,9 +83,6 @@ struct Celery {
     /// Scheduling is always fair
     #[arg(short = 'O', value_name = "PROFILE")]
     optimization: Option<String>,
-    /// There is no gossip yet that could be left out
-    #[arg(long)]
-    without_gossip: bool,
     /// There is no mingling that could be left out
     #[arg(long)]
     without_mingle: bool,
@@ -85,6 +94,7 @@ struct Celery {
 impl Args {
     /// The flags that are keys of the configuration.
     pub(super) fn flags(&self) -> Vec<(String, String)> {
+        let without_gossip = self.without_gossip.then(|| "true".to_owned());
         let flags = [
             ("--role", &self.role),
             ("--queues", &self.queues),
@@ -96,6 +106,10 @@ impl Args {
             ("--soft-time-limit", &self.soft_time_limit),
             ("--drain-timeout", &self.drain_timeout),
             ("--listen", &self.listen),
+            ("--join", &self.join),
+            ("--gossip-listen", &self.gossip_listen),
+            ("--gossip-advertise", &self.gossip_advertise),
+            ("--without-gossip", &without_gossip),
             ("--loglevel", &self.loglevel),
             ("--log-format", &self.log_format),
         ];
@@ -112,7 +126,6 @@ impl Args {
         let said = [
             (celery.task_events, "--task-events changes nothing: events are always there for whoever subscribes"),
             (celery.optimization.is_some(), "-O changes nothing: a task goes to a slot that is free"),
-            (celery.without_gossip, "--without-gossip changes nothing: this version does not gossip"),
             (celery.without_mingle, "--without-mingle changes nothing: a node asks nobody before it starts"),
             (celery.without_heartbeat, "--without-heartbeat changes nothing: a node holds by a lease"),
         ];

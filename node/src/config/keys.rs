@@ -128,6 +128,27 @@ pub static KEYS: &[Key] = &[
     Key::new("http.token", Text, "What HTTP clients must send as a bearer token.").secret(),
     Key::new("dashboard.listen", Listen, "Where the dashboard answers. Without it: where the node does."),
     Key::new("dashboard.token", Text, "What the dashboard asks for. Without it: the node's token.").secret(),
+    // Other nodes
+    Key::new(
+        "cluster.secret",
+        Text,
+        "What gossip is sealed with, the same on every node. With it nodes gossip beyond this machine, without it on loopback only.",
+    )
+    .secret(),
+    Key::new("cluster.old_secrets", List, "Secrets that are listened to as well, while nodes move from one to another.").secret(),
+    Key::new("gossip.off", Bool, "Whether the node does not gossip. Others are then known by their leases in the broker alone.")
+        .flag("--without-gossip")
+        .default("false"),
+    Key::new("gossip.listen", Listen, "Where the node gossips (UDP). Without it: any port, which others learn from the broker.")
+        .flag("--gossip-listen"),
+    Key::new("gossip.advertise", Text, "What others send gossip to, where that is another address: in containers, behind NAT.")
+        .flag("--gossip-advertise"),
+    Key::new(
+        "gossip.seeds",
+        List,
+        "Nodes to greet, host:port, besides those that the broker knows of. Names are looked up again and again.",
+    )
+    .flag("--join"),
     // The node
     Key::new("data.dir", Path, "Where the node keeps what must survive it.").flag("--data-dir"),
     Key::new("drain.timeout", Duration(0, DAY), "How long running tasks may take to finish when the node stops.")

@@ -15,6 +15,7 @@
 //! written, and what is allowed. Variables of Celery's that nobody knows are warnings: they may be the application's own.
 
 mod celery;
+mod cluster;
 mod env;
 mod error;
 mod file;
@@ -39,6 +40,7 @@ mod url;
 #[cfg(test)]
 mod tests;
 
+pub use cluster::Cluster;
 pub use env::Env;
 pub use error::{ConfigError, ConfigErrors};
 pub use key::{Key, find, find_flag};

@@ -1,5 +1,6 @@
 //! The whole way from sources to values. Sources are texts: nothing here touches the process's environment or a disk.
 
+mod cluster;
 mod messages;
 mod precedence;
 mod roles;
@@ -92,7 +93,11 @@ fn the_written_file_reads_back() {
         .filter(|line| line.starts_with('[') || line.contains(" = ") && !line.contains(". "))
         .map(|line| format!("{line}\n"))
         .collect();
-    let given = Given { toml: &uncommented, files: &[("/run/secrets/token", "t")], ..Given::default() };
+    let given = Given {
+        toml: &uncommented,
+        files: &[("/run/secrets/token", "t"), ("/run/secrets/cluster", "long enough a secret")],
+        ..Given::default()
+    };
     let config = given.config();
     for key in KEYS {
         assert!(config.resolved.rows().iter().any(|row| row.key.name == key.name), "{} is not in the file", key.name);

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use umbel_proto::Value;
 
 use super::{
-    ConfigError, ConfigErrors, Origin, Sourced,
+    Cluster, ConfigError, ConfigErrors, Origin, Sourced,
     kind::{Concurrency, Setting},
     merge::{Inputs, Resolved, merge},
     raw::Name,
@@ -47,6 +47,8 @@ pub struct Config {
     pub schedules: IndexMap<String, IndexMap<String, Sourced<Setting>>>,
     /// `timezone`.
     pub timezone: Sourced<String>,
+    /// `cluster.*` and `gossip.*`.
+    pub cluster: Cluster,
     /// `http.*` and `dashboard.*`.
     pub http: Http,
     /// `data.dir`.
@@ -168,6 +170,7 @@ impl Config {
             tasks: tasks(&resolved, errors),
             schedules: schedules(&resolved),
             timezone: resolved.must("timezone"),
+            cluster: Cluster::of(&resolved),
             http: Http {
                 listen: resolved.must("http.listen"),
                 token: resolved.get(&Name::plain("http.token")),
@@ -187,6 +190,7 @@ impl Config {
         if let Err(error) = super::role::plan(self) {
             errors.push(error);
         }
+        self.cluster.check(errors);
         let http = &self.http;
         let dashboard = http.dashboard_listen.as_ref().map(|listen| ("dashboard", listen, http.dashboard_token.is_some()));
         for (table, listen, own_token) in [Some(("http", &http.listen, false)), dashboard].into_iter().flatten() {

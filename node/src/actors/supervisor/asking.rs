@@ -11,7 +11,7 @@ use super::{
         gate::GateMsg,
         pool::PoolMsg,
         reply,
-        report::{CreditReport, NodeReport},
+        report::{CreditReport, GossipReport, NodeReport},
     },
     State,
 };
@@ -32,7 +32,8 @@ impl State {
             broker: shared.links.broker.now(),
             ledger: shared.links.ledger.now(),
             credits: CreditReport { total: shared.credits.total, in_use: shared.credits.in_use() },
-            restarts: self.restarts.clone(),
+            restarts: self.restarts.iter().map(|(part, count)| (*part, *count)).chain(self.beside.restarts()).collect(),
+            gossip: shared.gossip.as_ref().map(|port| GossipReport { address: port.advertised, traffic: port.traffic() }),
             facts: Kind::ALL.map(|kind| (kind.as_str(), shared.facts.counters().total(kind))).into(),
             consumer: None,
             gate: None,

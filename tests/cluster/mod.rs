@@ -1,0 +1,5 @@
+//! Several nodes on one broker are one system.
+#![allow(clippy::unwrap_used)]
+
+mod gossip;
+mod rig;
