@@ -12,6 +12,7 @@ pub mod admission;
 pub mod canvas;
 pub mod chord;
 pub mod control;
+pub mod crontab;
 mod effect;
 pub mod election;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub mod restart;
 pub mod retry;
 pub mod revocation;
 pub mod routing;
+pub mod schedule;
 mod settings;
 pub mod settlement;
 mod spec;
