@@ -9,6 +9,7 @@
 //! effects, [`chord`] ends a chord, [`routing`] finds queues, [`retry`] finds delays.
 
 pub mod admission;
+pub mod beat;
 pub mod canvas;
 pub mod chord;
 pub mod control;
@@ -17,6 +18,7 @@ mod effect;
 pub mod election;
 #[cfg(test)]
 mod fixture;
+pub mod lease;
 #[cfg(any(test, feature = "testing"))]
 pub mod model;
 pub mod rate_limit;

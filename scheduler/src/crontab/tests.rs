@@ -188,7 +188,7 @@ impl<'a> Walk<'a> {
         let shown = self.clock.zone.to_datetime(last);
         let mut wall = shown.date().at(shown.hour(), shown.minute(), 0, 0);
         loop {
-            wall = wall + 1.minute();
+            wall += 1.minute();
             if !self.fits(wall) {
                 continue;
             }
