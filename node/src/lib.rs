@@ -25,6 +25,7 @@ pub mod http;
 pub mod ledgers;
 pub mod node;
 pub mod redis;
+pub mod schedules;
 pub mod telemetry;
 
 pub use client::{AsyncResult, Client, SignatureExt};

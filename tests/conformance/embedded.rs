@@ -75,3 +75,7 @@ mod ledger {
 mod fanout {
     umbel_tests::fanout_conformance!(super::Embedded);
 }
+
+mod schedules {
+    umbel_tests::schedules_conformance!(super::Embedded);
+}

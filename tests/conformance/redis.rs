@@ -101,3 +101,7 @@ mod ledger {
 mod fanout {
     umbel_tests::fanout_conformance!(super::Redis);
 }
+
+mod schedules {
+    umbel_tests::schedules_conformance!(super::Redis);
+}

@@ -76,8 +76,8 @@ fn essays(tree: &Tree) -> Vec<String> {
 
 fn points(path: &str) -> &'static [&'static str] {
     match path.strip_prefix("node/src/").unwrap_or_default().split('/').collect::<Vec<_>>()[..] {
-        ["brokers" | "backends" | "ledgers" | "executors", "mod.rs"] => &SEAM_POINTS,
-        ["actors", "supervisor.rs" | "consumer.rs" | "gate.rs" | "pool.rs" | "slot.rs" | "aggregator.rs"] => &ACTOR_POINTS,
+        ["brokers" | "backends" | "ledgers" | "executors" | "schedules", "mod.rs"] => &SEAM_POINTS,
+        ["actors", "supervisor.rs" | "consumer.rs" | "gate.rs" | "pool.rs" | "slot.rs" | "aggregator.rs" | "beat.rs"] => &ACTOR_POINTS,
         ["actors", actor, "mod.rs"] if actor != "tests" => &ACTOR_POINTS,
         _ => &[],
     }

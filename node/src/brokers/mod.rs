@@ -34,6 +34,8 @@ use umbel_scheduler::{
     revocation::{Revocation, Revoked},
 };
 
+use crate::schedules::Schedules;
+
 pub use self::{
     fanout::Fanout,
     nodes::{About, LiveNode},
@@ -101,6 +103,11 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 
     /// The part for messages that are no tasks, if this broker has one: remote control and events need it.
     fn fanout(&self) -> Option<Arc<dyn Fanout>> {
+        None
+    }
+
+    /// Where schedules are kept beside the queues, if they can be: beat needs it.
+    fn schedules(&self) -> Option<Arc<dyn Schedules>> {
         None
     }
 }

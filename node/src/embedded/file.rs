@@ -16,8 +16,8 @@ use super::{
     shadow::Shadow,
     state::State,
     tables::{
-        BODIES, BOOT_KEY, CHORDS, COMPLETE, DEAD, EXPIRY, FORMAT, FORMAT_KEY, GROUPS, HELD, META, PARTS, QUEUES, READY, RESULTS, REVOKED,
-        SCHEDULED,
+        BEAT_ENTRIES, BEAT_MARKS, BODIES, BOOT_KEY, CHORDS, COMPLETE, DEAD, EXPIRY, FORMAT, FORMAT_KEY, GROUPS, HELD, META, PARTS, QUEUES,
+        READY, RESULTS, REVOKED, SCHEDULED,
     },
     tx::Tx,
 };
@@ -157,6 +157,8 @@ pub(crate) fn begin(database: &Database, options: &StoreOptions, now: Millis) ->
         txn.open_table(BODIES)?;
         txn.open_table(PARTS)?;
         txn.open_table(COMPLETE)?;
+        txn.open_table(BEAT_ENTRIES)?;
+        txn.open_table(BEAT_MARKS)?;
     }
     txn.commit()?;
     let mut state = State::load(database)?;

@@ -26,6 +26,7 @@ mod reading;
 mod record;
 mod results;
 mod row;
+mod schedules;
 mod serving;
 mod shadow;
 mod state;
@@ -60,6 +61,7 @@ pub(crate) use {
     record::{decode_envelope, decode_tuple, encode_envelope, encode_part, encode_tuple},
     results::NewResult,
     row::message,
+    schedules::{NewTick, read_book},
     state::{State, Sub},
     tables::{HolderId, Seq, part_key},
     tx::Tx,

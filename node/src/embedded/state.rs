@@ -17,6 +17,7 @@ use super::{
     mailbox::Subscriber,
     record, results,
     row::Header,
+    schedules::BeatLease,
     tables::{BOOT_KEY, EXPIRY, HELD, HolderId, META, QUEUE_KEY, QUEUES, QueueId, SCHEDULED, SEQ_KEY, Seq, due_of, due_range},
 };
 use crate::brokers::About;
@@ -39,6 +40,8 @@ pub(crate) struct State {
     /// What was handed out in transactions whose end is not known or was bad. Nobody has it, though the file may say so. Not
     /// read back either.
     pub(crate) untold: Vec<(Seq, u32)>,
+    /// Who leads beat. Not read back either.
+    pub(crate) beat: BeatLease,
     /// When the oldest result was stored (or earlier).
     pub(crate) oldest_result: Option<Millis>,
     next_queue: QueueId,
@@ -141,7 +144,8 @@ impl State {
     pub(crate) fn reload(&mut self, db: &redb::Database) -> Result<(), StoreError> {
         let fresh = Self::load(db)?;
         let (subs, untold) = (std::mem::take(&mut self.subs), std::mem::take(&mut self.untold));
-        *self = Self { subs, untold, next_holder: self.next_holder, ..fresh };
+        let beat = std::mem::take(&mut self.beat);
+        *self = Self { subs, untold, beat, next_holder: self.next_holder, ..fresh };
         Ok(())
     }
 

@@ -14,6 +14,10 @@ pub(crate) const FORMAT_KEY: &str = "format";
 pub(crate) const SEQ_KEY: &str = "seq";
 /// The id of the next new queue.
 pub(crate) const QUEUE_KEY: &str = "queue";
+/// The last token of beat's lease.
+pub(crate) const BEAT_TOKEN_KEY: &str = "beat_token";
+/// A number that changes with the entries of beat.
+pub(crate) const BEAT_REVISION_KEY: &str = "beat_revision";
 /// How often the store has been opened.
 pub(crate) const BOOT_KEY: &str = "boot";
 
@@ -52,6 +56,11 @@ pub(crate) const BODIES: TableDefinition<'static, &str, &[u8]> = TableDefinition
 pub(crate) const PARTS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("chord_parts");
 /// Group id → when it became complete, of chords that are complete and not concluded.
 pub(crate) const COMPLETE: TableDefinition<'static, &str, Millis> = TableDefinition::new("chords_complete");
+
+/// Name of an entry of beat → the entry, as JSON.
+pub(crate) const BEAT_ENTRIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("beat_entries");
+/// Name of an entry of beat → its mark.
+pub(crate) const BEAT_MARKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("beat_marks");
 
 pub(crate) type ReadyKey = [u8; 13];
 pub(crate) type DueKey = [u8; 20];

@@ -137,6 +137,11 @@ impl Keys {
         self.own(&format!("once:{token}"))
     }
 
+    /// What beat keeps: `entries`, `marks`, `paused`, `leader`, `token`, `revision`.
+    pub fn beat(&self, what: &str) -> String {
+        self.own(&format!("beat:{what}"))
+    }
+
     /// Lock of whoever brings a dead node's messages back.
     pub fn rescue(&self) -> String {
         self.own("rescue")

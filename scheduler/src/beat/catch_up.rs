@@ -31,37 +31,45 @@ pub(super) fn next_look(entry: &Entry, schedule: &Schedule, mark: &Mark, now: Mi
 
 /// The ticks of an entry that are due, in order. Empty when none is.
 pub(super) fn decide(entry: &Arc<Entry>, schedule: &Schedule, mark: &Mark, now: Millis) -> Vec<Tick> {
-    let tick = |from, to, action| Tick { entry: Arc::clone(entry), from, to, action };
+    let mut stands = mark.clone();
+    let mut tick = |to, action| {
+        let from = stands.due;
+        stands.due = to;
+        if action == Action::Send {
+            stands.sent = Some(now);
+            stands.runs += 1;
+        }
+        Tick { entry: Arc::clone(entry), from, mark: stands.clone(), action }
+    };
     if !is_on(entry, mark) {
         return Vec::new();
     }
     if has_leapt(schedule, mark, now) {
-        return vec![tick(mark.due, now, Action::Rewind)];
+        return vec![tick(now, Action::Rewind)];
     }
     let Some(due) = first(entry, schedule, mark).filter(|due| due + jitter(entry, *due) <= now) else { return Vec::new() };
     let until = entry.ends.map_or(now, |ends| ends.min(now));
     let latest = schedule.latest(due, until).unwrap_or(due);
     match entry.catch_up {
-        CatchUp::Skip if latest + entry.jitter_ms + LATE_MS < now => vec![tick(mark.due, latest, Action::Skip)],
+        CatchUp::Skip if latest + entry.jitter_ms + LATE_MS < now => vec![tick(latest, Action::Skip)],
         CatchUp::All { window_ms } if latest > due && !entry.one_off => {
             let mut ticks = Vec::new();
-            let (mut from, mut next) = (mark.due, Some(due));
+            let mut next = Some(due);
             if due < now - window_ms {
                 // The last one that is too old leads to the first that is not.
                 next = schedule.after(schedule.latest(due, now - window_ms - 1).unwrap_or(due));
             }
             while let Some(to) = next.filter(|next| *next <= latest && ticks.len() < TICKS_MAX) {
-                ticks.push(tick(from, to, Action::Send));
-                from = to;
+                ticks.push(tick(to, Action::Send));
                 next = schedule.after(to);
             }
             if ticks.is_empty() {
-                ticks.push(tick(from, latest, Action::Skip));
+                ticks.push(tick(latest, Action::Skip));
             }
             ticks
         }
-        CatchUp::All { window_ms } if due < now - window_ms => vec![tick(mark.due, due, Action::Skip)],
-        _ => vec![tick(mark.due, latest, Action::Send)],
+        CatchUp::All { window_ms } if due < now - window_ms => vec![tick(due, Action::Skip)],
+        _ => vec![tick(latest, Action::Send)],
     }
 }
 

@@ -37,8 +37,8 @@ pub struct Tick {
     pub entry: Arc<Entry>,
     /// Where its mark stands.
     pub from: Millis,
-    /// Where it will.
-    pub to: Millis,
+    /// The mark afterwards.
+    pub mark: Mark,
     /// What happens with it.
     pub action: Action,
 }
@@ -55,9 +55,14 @@ pub enum Action {
 }
 
 impl Tick {
+    /// Where the mark will stand: the due time.
+    pub fn to(&self) -> Millis {
+        self.mark.due
+    }
+
     /// The id of the task: whoever knows entry and due time works it out again.
     pub fn id(&self) -> TaskId {
-        tick_id(&self.entry.name, self.to)
+        tick_id(&self.entry.name, self.to())
     }
 }
 

@@ -31,10 +31,9 @@ fn beat_of(entry: Entry, mark: Mark, now: Millis) -> Beat {
 fn carry_out(beat: &mut Beat, now: Millis) -> Vec<(Millis, Action)> {
     let ticks = beat.take(now, 1_000);
     for tick in &ticks {
-        let runs = u64::from(tick.action == Action::Send);
-        beat.moved(&tick.entry.name, Mark { due: tick.to, runs, ..Mark::default() }, now);
+        beat.moved(&tick.entry.name, tick.mark.clone(), now);
     }
-    ticks.iter().map(|tick| (tick.to, tick.action)).collect()
+    ticks.iter().map(|tick| (tick.to(), tick.action)).collect()
 }
 
 #[test]
@@ -189,10 +188,9 @@ impl Store {
         }
         let mark = self.marks.get_mut(&tick.entry.name).unwrap();
         if mark.due == tick.from {
-            mark.due = tick.to;
+            mark.clone_from(&tick.mark);
             if tick.action == Action::Send {
-                mark.runs += 1;
-                self.sent.entry(tick.entry.name.clone()).or_default().push(tick.to);
+                self.sent.entry(tick.entry.name.clone()).or_default().push(tick.to());
             }
         }
         Some(mark.clone())
@@ -250,7 +248,8 @@ proptest! {
             let sent = store.sent.get(&entry.name).cloned().unwrap_or_default();
             let wanted: Vec<Millis> = (1..=sent.len() as i64).map(|round| round * every_ms).collect();
             prop_assert_eq!(&sent, &wanted, "{}", entry.name);
-            prop_assert_eq!(store.marks[&entry.name].due, sent.last().copied().unwrap_or(0));
+            let mark = &store.marks[&entry.name];
+            prop_assert_eq!((mark.due, mark.runs), (sent.last().copied().unwrap_or(0), sent.len() as u64));
         }
     }
 }

@@ -18,6 +18,8 @@ fn vectors(name: &str) -> Vec<Json> {
     all[name].as_array().unwrap().clone()
 }
 
+// Tests may read files.
+#[allow(clippy::disallowed_methods)]
 fn zone(name: &str) -> TimeZone {
     TimeZone::get(name).unwrap()
 }

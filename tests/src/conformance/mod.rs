@@ -13,6 +13,7 @@ pub mod executor;
 pub mod fanout;
 pub mod ledger;
 pub mod making;
+pub mod schedules;
 
 use std::{sync::Arc, time::Duration};
 

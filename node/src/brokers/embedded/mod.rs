@@ -31,7 +31,10 @@ use umbel_scheduler::{
 
 use self::{fanout::EmbeddedFanout, subscription::EmbeddedSubscription};
 use super::{Broker, BrokerError, DeadLetter, Fanout, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
-use crate::embedded::{self, KIND, NewMessage, Seq, Store, StoreError, encode_envelope};
+use crate::{
+    embedded::{self, KIND, NewMessage, Seq, Store, StoreError, encode_envelope},
+    schedules::{Schedules, embedded::EmbeddedSchedules},
+};
 
 /// Queues in a file.
 #[derive(Debug)]
@@ -196,5 +199,9 @@ impl Broker for EmbeddedBroker {
 
     fn fanout(&self) -> Option<Arc<dyn Fanout>> {
         Some(self.fanout.clone())
+    }
+
+    fn schedules(&self) -> Option<Arc<dyn Schedules>> {
+        Some(Arc::new(EmbeddedSchedules::new(Arc::clone(&self.store))))
     }
 }

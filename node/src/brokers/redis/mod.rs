@@ -37,7 +37,10 @@ use umbel_scheduler::{
 };
 
 use super::{Broker, BrokerError, DeadLetter, Fanout, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
-use crate::redis::{Link, LinkState, RedisOptions, Target, error::KIND};
+use crate::{
+    redis::{Link, LinkState, RedisOptions, Target, error::KIND},
+    schedules::{Schedules, redis::RedisSchedules},
+};
 pub(crate) use publish::{COMMITS, Payment, Posting};
 pub(crate) use shared::Shared;
 
@@ -143,6 +146,10 @@ impl Broker for RedisBroker {
 
     fn fanout(&self) -> Option<Arc<dyn Fanout>> {
         Some(Arc::new(fanout::RedisFanout::new(Arc::clone(&self.shared))))
+    }
+
+    fn schedules(&self) -> Option<Arc<dyn Schedules>> {
+        Some(Arc::new(RedisSchedules::new(Arc::clone(&self.shared))))
     }
 }
 

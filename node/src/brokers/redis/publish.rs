@@ -63,6 +63,14 @@ impl Posting {
         }
     }
 
+    /// As arguments of the script of ticks.
+    pub(crate) fn words(&self, call: &mut redis::Cmd) {
+        match self.due {
+            Some(due) => call.arg("S").arg(self.queue.as_str()).arg(&self.tag).arg(due).arg(&self.list).arg(&self.envelope),
+            None => call.arg("P").arg(&self.list).arg(&self.envelope),
+        };
+    }
+
     /// Where it goes.
     pub(crate) fn queue(&self) -> &QueueName {
         &self.queue
