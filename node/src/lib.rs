@@ -23,6 +23,7 @@ pub mod fault;
 pub mod gossip;
 pub mod http;
 pub mod ledgers;
+pub mod limits;
 pub mod node;
 pub mod redis;
 pub mod schedules;

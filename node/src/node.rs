@@ -2,7 +2,7 @@
 
 mod short;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorRef, rpc::CallResult};
 use thiserror::Error;
@@ -32,6 +32,7 @@ use crate::{
     fault::Faults,
     gossip::{GossipError, GossipOptions, Port},
     ledgers::Ledger,
+    limits::{LimitRule, Limiting, LimitsError, LocalLimits, Rules},
 };
 
 /// The most messages a node holds, whatever its concurrency.
@@ -182,6 +183,23 @@ impl Node {
         self.inner.shared.cluster.subscribe()
     }
 
+    /// How tasks are limited, now and from now on: as configured, and over it what was set while nodes ran.
+    pub fn limits(&self) -> watch::Receiver<Arc<Rules>> {
+        self.inner.shared.limits.in_force.subscribe()
+    }
+
+    /// Limits a task otherwise than configured, for all nodes and durably; `None` takes that back. All nodes know within
+    /// [`crate::limits::HEARD_WITHIN`].
+    ///
+    /// # Errors
+    /// When whoever keeps the limits does not answer.
+    pub async fn set_limit(&self, task: &TaskName, rule: Option<&LimitRule>) -> Result<(), LimitsError> {
+        let limits = &self.inner.shared.limits;
+        limits.keeper.set_rule(task, rule).await?;
+        limits.refresh().await;
+        Ok(())
+    }
+
     /// Whether its broker answers, now and from now on.
     pub fn broker_link(&self) -> watch::Receiver<Link> {
         self.inner.shared.links.broker.watch()
@@ -234,6 +252,7 @@ pub struct NodeBuilder {
     lease: Duration,
     about: About,
     gossip: Option<GossipOptions>,
+    limits: BTreeMap<TaskName, LimitRule>,
     settings: Settings,
     backbone: Option<Backbone>,
     native: Option<native::Builder>,
@@ -251,6 +270,7 @@ impl Default for NodeBuilder {
             lease: Duration::from_millis(2500),
             about: About::this_process(),
             gossip: None,
+            limits: BTreeMap::new(),
             settings: Settings::default(),
             backbone: None,
             native: None,
@@ -309,6 +329,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn gossip(mut self, options: GossipOptions) -> Self {
         self.gossip = Some(options);
+        self
+    }
+
+    /// How tasks are limited, unless somebody sets other limits while nodes run.
+    #[must_use]
+    pub fn limits(mut self, limits: impl IntoIterator<Item = (TaskName, LimitRule)>) -> Self {
+        self.limits = limits.into_iter().collect();
         self
     }
 
@@ -383,8 +410,13 @@ impl NodeBuilder {
             None => None,
         };
         let about = About { gossip: gossip.as_ref().map(|port| port.advertised), ..self.about };
+        let cluster = watch::Sender::new(Arc::new(ClusterView::alone(node.clone())));
+        let by_broker = broker.limits();
+        let shared_by_broker = by_broker.is_some();
+        let keeper = by_broker.or_else(|| backend.limits()).unwrap_or_else(|| Arc::new(LocalLimits::shared(cluster.subscribe())));
         let shared = Arc::new(Shared {
-            cluster: watch::Sender::new(Arc::new(ClusterView::alone(node.clone()))),
+            limits: Limiting::new(keeper, shared_by_broker, self.limits),
+            cluster,
             node,
             settings,
             queues,
@@ -402,6 +434,8 @@ impl NodeBuilder {
             ledger,
         });
         let seat = subscribe(&shared).await?;
+        // Before it takes work.
+        shared.limits.learn().await;
         let (ended, when_ended) = watch::channel(None);
         let args = SupervisorArgs { shared: shared.clone(), seat, slots, ended };
         let (supervisor, _) =

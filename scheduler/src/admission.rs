@@ -48,6 +48,11 @@ pub enum Refusal {
     },
     /// It was acknowledged early and its node died.
     Lost,
+    /// Another task of its key is there, and there may be one only.
+    Duplicate {
+        /// Which.
+        of: String,
+    },
 }
 
 /// Decides. `spec` is `None` where nobody here knows the task.

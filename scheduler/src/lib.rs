@@ -19,8 +19,10 @@ pub mod election;
 #[cfg(test)]
 mod fixture;
 pub mod lease;
+pub mod limits;
 #[cfg(any(test, feature = "testing"))]
 pub mod model;
+pub mod placement;
 pub mod rate_limit;
 pub mod restart;
 pub mod retry;

@@ -57,6 +57,12 @@ impl Rate {
         }
     }
 
+    /// An equal share of it for each of `parts`.
+    #[must_use]
+    pub fn divided(self, parts: u32) -> Self {
+        Self { per_second: self.per_second / f64::from(parts.max(1)), ..self }
+    }
+
     /// Starts per second.
     pub fn per_second(self) -> f64 {
         self.per_second

@@ -2,5 +2,6 @@
 
 mod embedded;
 mod killed;
+mod limits;
 mod native;
 mod redis;

@@ -91,6 +91,8 @@ pub(crate) enum AggregatorMsg {
     Refused { claim: Claim, spec: Option<Arc<TaskSpec>>, refusal: Refusal },
     /// A message came before its time: back into the durable schedule.
     Later { claim: Claim, due: Millis },
+    /// A message has to wait for its turn under a limit.
+    Postponed { claim: Claim, due: Millis },
     /// A message could not be understood.
     Undecodable(Claim),
     /// A decision about a message panicked.
@@ -162,6 +164,7 @@ impl Actor for Aggregator {
                 state.push(pending);
             }
             AggregatorMsg::Later { claim, due } => state.push(settle::later(claim, due)),
+            AggregatorMsg::Postponed { claim, due } => state.push(settle::postponed(claim, due)),
             AggregatorMsg::Undecodable(claim) => state.push(settle::quarantine(claim)),
             AggregatorMsg::Poisonous { claim, spec, detail } => {
                 let pending = state.poisonous(claim, spec, detail);

@@ -1,6 +1,6 @@
 //! The gate: decides whether a message may run now, later, or never.
 //!
-//! **What it owns.** Messages that came before their time, those that wait for a rate limit, and the list of what is
+//! **What it owns.** Messages that came before their time, those that wait for a limit, and the list of what is
 //! revoked. **Who sends to it.** The consumer; its own alarm; its own watch on the broker's revocations. **What it sends on.**
 //! Admitted tasks, one message a batch, to the pool of the executor that runs them; everything that will not run here to
 //! the aggregator, which settles it. **What bounds it.** The credits of the claims it holds; none is held longer than
@@ -9,6 +9,7 @@
 //! **When it dies.** It and the consumer are restarted; the claims it held go back to their queues.
 
 mod limits;
+mod turns;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,7 +26,10 @@ use umbel_scheduler::{
     revocation::Revoked,
 };
 
-use self::limits::{Limited, Pass};
+use self::{
+    limits::{Limited, Pass},
+    turns::{Turned, Turns, Waiting},
+};
 use super::{
     Admitted, Shared, aggregator::AggregatorMsg, alarm::Alarm, cast, guarded, pool::PoolMsg, registry::Known, reply, report::GateReport,
 };
@@ -50,6 +54,8 @@ pub(crate) enum GateMsg {
     Arrived(Vec<Claim>),
     /// This is what is revoked now.
     Revoked(Arc<Revoked>),
+    /// Whoever counts has given turns.
+    Turned(Turned),
     /// The alarm rang.
     Due,
     /// Nothing more comes: give back what is held, tell the pools, and end.
@@ -62,6 +68,7 @@ pub(crate) enum GateMsg {
 enum Wake {
     Held(Box<Claim>),
     Limit(TaskName),
+    Turn(Box<Waiting>),
 }
 
 pub(crate) struct State {
@@ -74,6 +81,8 @@ pub(crate) struct State {
     came: u64,
     held: usize,
     limits: HashMap<TaskName, Limited>,
+    turns: Turns,
+    myself: ActorRef<GateMsg>,
     alarm: Alarm,
     /// What goes to each pool at the end of this message.
     batches: Vec<Vec<Admitted>>,
@@ -106,6 +115,8 @@ impl Actor for Gate {
             came: 0,
             held: 0,
             limits: HashMap::new(),
+            turns: Turns::default(),
+            myself: myself.clone(),
             alarm: Alarm::new(move || cast(&myself, GateMsg::Due)),
             _watching: AbortOnDropHandle::new(watching),
         })
@@ -117,8 +128,10 @@ impl Actor for Gate {
                 state.shared.faults.hit("gate.arrived");
                 let now = clock::now();
                 claims.into_iter().for_each(|claim| state.arrived(claim, now));
+                state.ask();
                 state.send_batches();
             }
+            GateMsg::Turned(turned) => state.turned(turned),
             GateMsg::Due => state.due(),
             GateMsg::Revoked(revoked) => {
                 state.revoked = revoked;
@@ -129,6 +142,7 @@ impl Actor for Gate {
             GateMsg::Drain => {
                 state.waking.clear();
                 state.limits.clear();
+                state.turns.clear();
                 for pool in &state.pools {
                     cast(pool, PoolMsg::Drain);
                 }
@@ -164,7 +178,9 @@ impl State {
             admission::admit(&invocation, known.as_ref().map(|known| &*known.spec), arrival, &self.revoked, now)
         });
         match (verdict, known) {
-            (Ok(Verdict::Run), Some(Known { pool, spec })) => self.pass(pool, Admitted { claim, invocation, spec }, now),
+            (Ok(Verdict::Run), Some(Known { pool, spec })) => {
+                self.pass(pool, Admitted { claim, invocation, spec, place: None }, now);
+            }
             (Ok(Verdict::Run), None) => {
                 let refusal = admission::Refusal::UnknownTask;
                 cast(&self.aggregator, AggregatorMsg::Refused { claim, spec: None, refusal });
@@ -192,12 +208,28 @@ impl State {
     }
 
     fn pass(&mut self, pool: usize, task: Admitted, now: Millis) {
-        let Some(rate) = task.spec.rate_limit else {
+        let rules = self.shared.limits.in_force.borrow().clone();
+        match rules.get(&task.spec.name) {
+            Some(rule) if !rule.shared().is_empty() => self.needs_turn(pool, task, rule),
+            _ => self.pass_alone(pool, task, now),
+        }
+    }
+
+    /// Past the limit that this node keeps by itself, if there is one.
+    fn pass_alone(&mut self, pool: usize, task: Admitted, now: Millis) {
+        let rules = self.shared.limits.in_force.borrow().clone();
+        let rate = match rules.get(&task.spec.name) {
+            Some(rule) if rule.per_node => rule.parsed_rate(),
+            Some(rule) if rule.rate.is_some() => None,
+            _ => task.spec.rate_limit,
+        };
+        let Some(rate) = rate else {
             self.batches[pool].push(task);
             return;
         };
         let name = task.spec.name.clone();
         let limited = self.limits.entry(name.clone()).or_insert_with(|| Limited::new(rate, pool, now));
+        limited.change(rate, now);
         match limited.pass(task, now) {
             Pass::Now(task) => self.batches[pool].push(task),
             Pass::Waits { first_until: Some(until) } => self.wake_for_limit(name, until, now),
@@ -234,8 +266,10 @@ impl State {
                     self.judge(*claim, now);
                 }
                 Wake::Limit(name) => self.open_limit(name, now),
+                Wake::Turn(waiting) => self.turn_again(*waiting),
             }
         }
+        self.ask();
         self.send_batches();
         self.set_alarm();
     }
@@ -272,6 +306,10 @@ impl State {
     }
 
     fn report(&self) -> GateReport {
-        GateReport { held: self.held, limited: self.limits.values().map(Limited::waiting).sum(), revoked: self.revoked.iter().count() }
+        GateReport {
+            held: self.held,
+            limited: self.limits.values().map(Limited::waiting).sum::<usize>() + self.turns.waiting,
+            revoked: self.revoked.iter().count(),
+        }
     }
 }

@@ -33,6 +33,12 @@ impl PoolGauge {
         self.waiting.store(number(waiting), Ordering::Relaxed);
     }
 
+    /// Slots that nothing waits for.
+    pub(crate) fn idle(&self) -> u32 {
+        let (slots, busy, waiting) = self.read();
+        slots.saturating_sub(busy.saturating_add(waiting))
+    }
+
     /// Slots, busy ones, and tasks that wait for one.
     pub(crate) fn read(&self) -> (u32, u32, u32) {
         (self.slots.load(Ordering::Relaxed), self.busy.load(Ordering::Relaxed), self.waiting.load(Ordering::Relaxed))
@@ -82,6 +88,7 @@ mod tests {
         let gauges = Gauges::new(&[4, 2]);
         gauges.pools[0].set(4, 3, 0);
         gauges.pools[1].set(2, 2, 9);
+        assert_eq!((gauges.pools[0].idle(), gauges.pools[1].idle()), (1, 0));
         assert_eq!(gauges.sum(), (6, 5, 9));
         gauges.stand(Standing::Leaving);
         gauges.stand(Standing::Draining);

@@ -51,6 +51,7 @@ use crate::{
     fault::Faults,
     gossip::Port,
     ledgers::Ledger,
+    limits::{Limiting, Place},
 };
 
 /// What every actor of a node is given.
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) lease: Duration,
     /// What it says of itself to others on the same broker.
     pub(crate) about: About,
+    /// Limits that hold for all nodes.
+    pub(crate) limits: Limiting,
     /// Where it gossips, if it does.
     pub(crate) gossip: Option<Port>,
     /// Who else is there.
@@ -124,6 +127,8 @@ pub(crate) struct Admitted {
     pub(crate) claim: Claim,
     pub(crate) invocation: Arc<Invocation>,
     pub(crate) spec: Arc<TaskSpec>,
+    /// What it holds of its limits.
+    pub(crate) place: Option<Place>,
 }
 
 /// Sends a message to an actor that may be dead. If it is, the message is dropped, and every claim in it goes back to its

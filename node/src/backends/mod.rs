@@ -20,6 +20,11 @@ use umbel_scheduler::{ChordPart, OpenChord, ReadyChord};
 /// A store of results.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// Who counts for limits that hold for all nodes with this backend; `None` where it cannot.
+    fn limits(&self) -> Option<std::sync::Arc<dyn crate::limits::Limits>> {
+        None
+    }
+
     /// What it is called in URLs, metrics and tables.
     fn kind(&self) -> &'static str;
 

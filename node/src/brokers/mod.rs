@@ -25,6 +25,7 @@ pub mod redis;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use crate::limits::Limits;
 use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -97,6 +98,11 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 
     /// Gives orders not to run things, durably and for every node.
     async fn revoke(&self, orders: &[Revocation]) -> Result<(), BrokerError>;
+
+    /// Who counts for limits that hold for all nodes on this broker; `None` where it cannot.
+    fn limits(&self) -> Option<Arc<dyn Limits>> {
+        None
+    }
 
     /// What is revoked, now and from now on.
     fn revoked(&self) -> watch::Receiver<Arc<Revoked>>;

@@ -22,6 +22,7 @@ mod fleet;
 mod gossip;
 mod healthcheck;
 mod interrupt;
+mod limits;
 mod outcome;
 mod output;
 mod place;

@@ -112,6 +112,7 @@ pub(super) async fn start(
     for executor in executors {
         builder = builder.executor(executor);
     }
+    builder = builder.limits(super::limits::rules(config)?);
     if let Some(options) = super::gossip::options(config) {
         builder = builder.gossip(options);
     }

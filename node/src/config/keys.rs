@@ -78,6 +78,13 @@ pub static KEYS: &[Key] = &[
     Key::new("roles.*.concurrency", Concurrency, "How many tasks run at a time in this role."),
     Key::new("routes.*", Route, "Where tasks of this name or pattern go. The first pattern that matches wins."),
     Key::new("limits.*.rate", Rate, "How often tasks of this name may start, in the whole cluster."),
+    Key::new("limits.*.key", Text, "Counts calls with different keys apart: {0} and {name} stand for arguments."),
+    Key::new("limits.*.concurrency", Int(1, 1_000_000), "How many tasks of this name (and key) run at a time, in the whole cluster."),
+    Key::new(
+        "limits.*.unique",
+        Duration(0, YEAR),
+        "For how long one task of this name (and key) keeps others away, unless it ends before.",
+    ),
     Key::new("limits.*.per_node", Bool, "Whether the rate is counted on each node by itself, as Celery counts it."),
     // Commands
     Key::new(

@@ -98,6 +98,7 @@ fn example(key: &Key) -> String {
         (None, LogLevel) => "info".to_owned(),
         (None, Rate) => "100/m".to_owned(),
         (None, Text) if key.name == "cluster.secret" => "@file:/run/secrets/cluster".to_owned(),
+        (None, Text) if key.name == "limits.*.key" => "{tenant}".to_owned(),
         (None, Text) if key.name == "gossip.advertise" => "10.0.0.5".to_owned(),
         (None, Text) if key.secret => "@file:/run/secrets/token".to_owned(),
         (None, Text) if key.name.ends_with("cron") => "0 2 * * *".to_owned(),

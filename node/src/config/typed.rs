@@ -95,14 +95,20 @@ pub struct Role {
     pub concurrency: Option<Sourced<Concurrency>>,
 }
 
-/// A rate limit.
+/// How a task is limited.
 #[derive(Debug, Clone)]
 pub struct Limit {
     /// The task.
     pub task: String,
     /// The rate, such as `100/m`.
     pub rate: Option<Sourced<String>>,
-    /// Whether it is counted on each node.
+    /// Counts calls with different keys apart.
+    pub key: Option<Sourced<String>>,
+    /// How many run at a time.
+    pub concurrency: Option<u32>,
+    /// For how long one keeps others of its key away.
+    pub unique: Option<Duration>,
+    /// Whether the rate is counted on each node.
     pub per_node: bool,
 }
 
@@ -164,6 +170,9 @@ impl Config {
             routes: flat(&resolved, "routes"),
             limits: below(&resolved, "limits", |task, at| Limit {
                 rate: resolved.get(&at("rate")),
+                key: resolved.get(&at("key")),
+                concurrency: resolved.get::<i64>(&at("concurrency")).and_then(|found| u32::try_from(found.value).ok()),
+                unique: resolved.get::<Duration>(&at("unique")).map(|found| found.value),
                 per_node: resolved.get(&at("per_node")).is_some_and(|found| found.value),
                 task,
             }),

@@ -26,6 +26,26 @@ pub fn later(invocation: &Invocation, due: Millis, crashes: u32, queue: &QueueNa
     vec![Effect::Publish(Box::new(publish)), Effect::Release(Release::Ack)]
 }
 
+/// The header of a message that has waited for its turn under a limit.
+const WAITED: &str = "umbel_waited";
+
+/// What follows when a limit lets a message start at `due` at the earliest. As for an ETA it is sent anew: waiting for a turn is
+/// no failed attempt, however often. One that has killed an executor is put back instead, as its count would be lost.
+pub fn postponed(invocation: &Invocation, due: Millis, crashes: u32, queue: &QueueName) -> Vec<Effect> {
+    if crashes > 0 {
+        return vec![Effect::Release(Release::Requeue { due: Some(due), crashes })];
+    }
+    let mut again = invocation.clone();
+    again.headers.other.insert(WAITED.to_owned(), due.into());
+    let publish = Publish { invocation: again, route: route_back(invocation, queue), due: Some(due) };
+    vec![Effect::Publish(Box::new(publish)), Effect::Release(Release::Ack)]
+}
+
+/// Whether a message has waited for its turn.
+pub fn has_waited(invocation: &Invocation) -> bool {
+    invocation.headers.other.contains_key(WAITED)
+}
+
 /// Whether a message has waited for its ETA in the durable schedule.
 pub(crate) fn is_scheduled(invocation: &Invocation) -> bool {
     let headers = &invocation.headers;

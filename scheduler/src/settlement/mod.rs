@@ -19,7 +19,7 @@ use crate::{
 use run::Run;
 
 pub(crate) use later::is_scheduled;
-pub use later::later;
+pub use later::{has_waited, later, postponed};
 
 /// Everything a settlement depends on.
 #[derive(Debug, Clone, Copy)]
@@ -138,6 +138,7 @@ pub fn refuse(invocation: &Invocation, refusal: &Refusal, context: Context<'_>) 
         Refusal::UnknownTask => run.unknown(),
         Refusal::Crashed { detail } => run.crashed(detail),
         Refusal::Lost => run.lost(),
+        Refusal::Duplicate { of } => run.revoke(&format!("duplicate of {of}")),
     }
 }
 

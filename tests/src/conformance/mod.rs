@@ -12,6 +12,7 @@ pub mod broker;
 pub mod executor;
 pub mod fanout;
 pub mod ledger;
+pub mod limits;
 pub mod making;
 pub mod schedules;
 

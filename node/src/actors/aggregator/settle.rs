@@ -152,6 +152,15 @@ pub(super) fn later(claim: Claim, due: Millis) -> Pending {
     pending(claim, None, effects, Vec::new(), Resort::Failure)
 }
 
+/// A message that has to wait for its turn.
+pub(super) fn postponed(claim: Claim, due: Millis) -> Pending {
+    let effects = match &claim.invocation {
+        Ok(invocation) => settlement::postponed(invocation, due, claim.crashes, &claim.debt.held().queue),
+        Err(_) => vec![Effect::Release(Release::Requeue { due: Some(due), crashes: claim.crashes })],
+    };
+    pending(claim, None, effects, Vec::new(), Resort::Failure)
+}
+
 fn dead(claim: Claim, detail: String) -> Pending {
     let effects = vec![Effect::Release(Release::Dead { reason: DeadReason::Crashed, detail })];
     let facts = dead_letter_facts(&effects).collect();

@@ -16,6 +16,7 @@ use super::{super::Admitted, HOLD_MAX};
 #[derive(Debug)]
 pub(super) struct Limited {
     pub(super) pool: usize,
+    rate: Rate,
     bucket: Bucket,
     interval: f64,
     waiting: VecDeque<Admitted>,
@@ -37,7 +38,16 @@ pub(super) enum Pass {
 impl Limited {
     pub(super) fn new(rate: Rate, pool: usize, now: Millis) -> Self {
         let interval = 1e3 / rate.per_second();
-        Self { pool, bucket: Bucket::new(rate, now), interval, waiting: VecDeque::new(), spread_to: now }
+        Self { pool, rate, bucket: Bucket::new(rate, now), interval, waiting: VecDeque::new(), spread_to: now }
+    }
+
+    /// Goes on at another rate, if it is another.
+    pub(super) fn change(&mut self, rate: Rate, now: Millis) {
+        if rate != self.rate {
+            self.rate = rate;
+            self.interval = 1e3 / rate.per_second();
+            self.bucket = Bucket::new(rate, now);
+        }
     }
 
     pub(super) fn waiting(&self) -> usize {

@@ -225,7 +225,11 @@ impl State {
             None => outcome,
         };
         let runtime = running.started.elapsed();
-        let ended = Box::new(Ended { task: running.task, outcome, runtime });
+        let mut task = running.task;
+        if let Some(place) = task.place.as_mut().filter(|_| !matches!(outcome, Outcome::Retry(_))) {
+            place.ended();
+        }
+        let ended = Box::new(Ended { task, outcome, runtime });
         cast(&self.aggregator, AggregatorMsg::Ended(ended));
     }
 

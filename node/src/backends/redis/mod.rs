@@ -111,6 +111,10 @@ impl Backend for RedisBackend {
         KIND
     }
 
+    fn limits(&self) -> Option<Arc<dyn crate::limits::Limits>> {
+        Some(Arc::new(crate::limits::RedisLimits::new(self.link.clone(), &self.options.result_prefix, None)))
+    }
+
     async fn store(&self, batch: Vec<ResultRecord>) -> Vec<Result<bool, BackendError>> {
         let mut answers = Vec::with_capacity(batch.len());
         for slice in batch.chunks(SLICE) {

@@ -33,6 +33,7 @@ use self::{fanout::EmbeddedFanout, subscription::EmbeddedSubscription};
 use super::{Broker, BrokerError, DeadLetter, Fanout, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
 use crate::{
     embedded::{self, KIND, NewMessage, Seq, Store, StoreError, encode_envelope},
+    limits::{Limits, LocalLimits},
     schedules::{Schedules, embedded::EmbeddedSchedules},
 };
 
@@ -42,6 +43,7 @@ pub struct EmbeddedBroker {
     store: Arc<Store>,
     revoked: watch::Sender<Arc<Revoked>>,
     fanout: Arc<EmbeddedFanout>,
+    limits: Arc<LocalLimits>,
 }
 
 impl EmbeddedBroker {
@@ -52,7 +54,7 @@ impl EmbeddedBroker {
     pub fn new(store: Arc<Store>) -> Result<Self, BrokerError> {
         let forget_before = forget_before(&store);
         let revoked = store.read_here(|txn| embedded::read_revoked(txn, forget_before)).map_err(StoreError::broker)?;
-        Ok(Self { store, revoked: watch::Sender::new(Arc::new(revoked)), fanout: Arc::default() })
+        Ok(Self { store, revoked: watch::Sender::new(Arc::new(revoked)), fanout: Arc::default(), limits: Arc::new(LocalLimits::alone()) })
     }
 }
 
@@ -191,6 +193,10 @@ impl Broker for EmbeddedBroker {
             revoked.expire(before);
         });
         Ok(())
+    }
+
+    fn limits(&self) -> Option<Arc<dyn Limits>> {
+        Some(self.limits.clone())
     }
 
     fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {

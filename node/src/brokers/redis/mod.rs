@@ -38,6 +38,7 @@ use umbel_scheduler::{
 
 use super::{Broker, BrokerError, DeadLetter, Fanout, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
 use crate::{
+    limits::{Limits, RedisLimits},
     redis::{Link, LinkState, RedisOptions, Target, error::KIND},
     schedules::{Schedules, redis::RedisSchedules},
 };
@@ -138,6 +139,11 @@ impl Broker for RedisBroker {
 
     async fn revoke(&self, orders: &[Revocation]) -> Result<(), BrokerError> {
         Ok(self.shared.revoke(orders).await?)
+    }
+
+    fn limits(&self) -> Option<Arc<dyn Limits>> {
+        let keys = &self.shared.keys;
+        Some(Arc::new(RedisLimits::new(self.shared.link.clone(), keys.prefix(), Some(keys.kombu.unacked().to_owned()))))
     }
 
     fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {

@@ -43,7 +43,7 @@ pub mod keeper;
 mod output;
 mod slot;
 mod task;
-mod template;
+pub(crate) mod template;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use umbel_proto::{Map, TaskError, Value, codec::json};
 
 /// One word: text and places in turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Template(Vec<Part>);
+pub(crate) struct Template(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
@@ -14,13 +14,13 @@ enum Part {
 }
 
 /// What the places are filled from.
-pub(super) struct Arguments<'a> {
+pub(crate) struct Arguments<'a> {
     /// Positional arguments.
-    pub(super) args: &'a [Value],
+    pub(crate) args: &'a [Value],
     /// Keyword arguments.
-    pub(super) kwargs: &'a Map,
+    pub(crate) kwargs: &'a Map,
     /// What is known of the call; stronger than keyword arguments of the same name.
-    pub(super) known: &'a [(&'static str, String)],
+    pub(crate) known: &'a [(&'static str, String)],
 }
 
 impl Template {
@@ -29,7 +29,7 @@ impl Template {
     ///
     /// # Errors
     /// The end of a sentence that begins with the word.
-    pub(super) fn parse(word: &str) -> Result<Self, String> {
+    pub(crate) fn parse(word: &str) -> Result<Self, String> {
         if word.contains('\0') {
             return Err("has a NUL character in it".to_owned());
         }
@@ -75,7 +75,7 @@ impl Template {
     ///
     /// # Errors
     /// Python's `TypeError` for an argument that was not given, `ValueError` for one that no command line can carry.
-    pub(super) fn fill(&self, from: &Arguments<'_>) -> Result<String, TaskError> {
+    pub(crate) fn fill(&self, from: &Arguments<'_>) -> Result<String, TaskError> {
         let mut word = String::new();
         for part in &self.0 {
             match part {

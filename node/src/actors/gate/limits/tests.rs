@@ -21,7 +21,7 @@ fn task(number: u32, attempt: u32) -> Admitted {
     let held = Held { queue: "q".into(), tag: id.as_str().into(), attempt };
     let debt = Debt::new(held, Returns::new().0);
     let claim = Claim { invocation: Ok(invocation.clone()), debt, begun: false, crashes: 0, lost: false, credit: Credit::new(permit) };
-    Admitted { claim, invocation, spec: Arc::new(TaskSpec::new("t")) }
+    Admitted { claim, invocation, spec: Arc::new(TaskSpec::new("t")), place: None }
 }
 
 fn limited(rate: &str) -> Limited {
