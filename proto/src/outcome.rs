@@ -1,6 +1,6 @@
 //! How a run of a task ended, as its executor tells it.
 
-use crate::{DecodeError, Map, ResultTuple, Signature, Value};
+use crate::{DecodeError, Map, Options, ResultTuple, Signature, Value};
 
 /// How one run ended.
 ///
@@ -17,6 +17,14 @@ pub enum Outcome {
     },
     /// The task raised, panicked or could not be called.
     Failure(TaskError),
+    /// As [`Outcome::Failure`], but the executor has called those of the task's errbacks that are functions to be called where
+    /// the task failed (`celery/backends/base.py::_call_task_errbacks`).
+    FailureTold {
+        /// The exception.
+        error: TaskError,
+        /// The errbacks that are left to be sent as tasks.
+        errbacks: Vec<Signature>,
+    },
     /// The task asks to be run again (`Task.retry`, `autoretry_for`).
     Retry(Retry),
     /// The task asks that nothing be stored (`celery.exceptions.Ignore`).
@@ -30,6 +38,9 @@ pub enum Outcome {
     },
     /// Another signature takes this task's place (`Task.replace`).
     Replace(Box<Signature>),
+    /// The executor has done everything itself that follows from the outcome within, because only it can write what is to be
+    /// written (a serializer or a result backend that only Python knows). What is left is the broker's due.
+    Delegated(Box<Outcome>),
     /// The run was ended because the task was revoked.
     Revoked {
         /// Whether it was running and had to be ended by force.
@@ -65,6 +76,8 @@ pub struct Retry {
     /// Whether the executor's automatic retry asks, rather than the task: then the task's own error is the failure when no
     /// attempts are left, and the task's back-off options set the delay.
     pub automatic: bool,
+    /// What else the task says of the next attempt, as `apply_async` takes it (`queue`, `priority`, `expires`, `headers`, …).
+    pub options: Options,
 }
 
 /// An exception in the form Celery stores: class name, arguments, module.

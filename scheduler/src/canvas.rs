@@ -10,7 +10,7 @@
 pub(crate) mod abandon;
 pub(crate) mod build;
 pub(crate) mod emit;
-mod message;
+pub(crate) mod message;
 pub(crate) mod node;
 
 use thiserror::Error;

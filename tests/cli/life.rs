@@ -97,8 +97,8 @@ fn a_bad_configuration_is_named() {
     assert!(role.code == Some(2) && role.stderr.contains("did you mean cpu?"), "{}", role.stderr);
     let open = ran(&["worker", "-b", "umbel:///tmp/x", "--listen", "0.0.0.0:0"], &[]);
     assert!(open.code == Some(2) && open.stderr.contains("without a token"), "{}", open.stderr);
-    let app = ran(&["-A", "proj.celery", "-b", "umbel:///tmp/x", "-Q", "platform"], &[]);
-    assert!(app.code == Some(2) && app.stderr.contains("Python applications are not run by this version"), "{}", app.stderr);
+    let app = ran(&["-A", "no_such.app", "-b", "umbel:///tmp/x", "-Q", "platform"], &[]);
+    assert!(app.code == Some(2) && app.stderr.contains("cannot run the application"), "{}", app.stderr);
 }
 
 /// Goal: commands from the configuration are tasks.

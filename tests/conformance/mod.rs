@@ -4,4 +4,5 @@ mod embedded;
 mod killed;
 mod limits;
 mod native;
+mod python;
 mod redis;

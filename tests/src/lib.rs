@@ -4,5 +4,6 @@
 pub mod conformance;
 pub mod crash;
 pub mod program;
+pub mod python;
 pub mod servers;
 pub mod wait;

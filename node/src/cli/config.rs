@@ -51,7 +51,7 @@ pub(super) fn run(args: Args, place: &Place, screen: &Screen) -> Result<(), Fail
         Verb::Check => {
             let loaded = place.load(Vec::new(), screen)?;
             config::plan(&loaded.config).map_err(|error| Failure::new(Exit::Usage, "the configuration cannot be used", error))?;
-            super::serve::settings(&loaded.config)?;
+            super::serve::settings(&loaded.config, None)?;
             super::serve::commands(&loaded.config)?;
             let file = loaded.file.as_ref().map(|file| file.display().to_string());
             match screen.format {

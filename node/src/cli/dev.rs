@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Fai
     let backbone = place::open_store(&config, store.clone(), place::STORE_WITHIN)?;
     let native = demo::register(NativeExecutor::builder()).build();
     let done = runtime.block_on(async {
-        let running = serve::start(&config, &plan, backbone, native, Some(store.clone())).await?;
+        let running = serve::start(&config, &plan, backbone, native, Some(store.clone()), None).await?;
         let queues: Vec<&str> = plan.queues.iter().map(|queue| queue.as_str()).collect();
         let (version, name, program) = (env!("CARGO_PKG_VERSION"), running.node.name(), program());
         say(

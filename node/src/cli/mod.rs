@@ -26,6 +26,7 @@ mod limits;
 mod outcome;
 mod output;
 mod place;
+mod python;
 mod queues;
 mod result;
 mod serve;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     brokers::Backbone,
-    config::{self, Config, Loaded, Url, UrlKind},
+    config::{self, Config, Loaded, Raw, Url, UrlKind},
     embedded::{OpenError, Store, StoreOptions},
 };
 
@@ -58,6 +58,11 @@ impl Place {
 
     /// The configuration, its warnings left to the caller.
     pub(super) fn load_quietly(&self, more: Vec<(String, String)>) -> Result<Loaded, Failure> {
+        self.load_with(more, Vec::new())
+    }
+
+    /// The configuration, with what the Python application says of its settings.
+    pub(super) fn load_with(&self, more: Vec<(String, String)>, app: Vec<(String, Raw)>) -> Result<Loaded, Failure> {
         let mut flags = more;
         let data_dir = self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
         let own = [("--app", &self.app), ("--broker", &self.broker), ("--result-backend", &self.result_backend), ("--data-dir", &data_dir)];
@@ -66,7 +71,7 @@ impl Place {
                 flags.push((flag.to_owned(), value.clone()));
             }
         }
-        config::load(flags, self.config.as_deref(), !self.no_dotenv).map_err(|errors| {
+        config::load(flags, self.config.as_deref(), !self.no_dotenv, app).map_err(|errors| {
             Failure::new(Exit::Usage, "the configuration cannot be used", "")
                 .lines(errors.0.iter().map(ToString::to_string))
                 .hint(format!("{} config check", program()))

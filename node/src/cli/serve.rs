@@ -9,13 +9,19 @@ use super::{
     failure::Failure,
     output::{Screen, note, program},
     place::Place,
+    python::Application,
 };
 use crate::{
     Node, Shutdown,
     brokers::{About, Backbone},
     client::{Client, KnownTasks},
     config::{self, Config, Origin},
-    executors::{Executor, command::CommandExecutor, native::NativeExecutor},
+    executors::{
+        Executor,
+        command::CommandExecutor,
+        native::NativeExecutor,
+        python::{AppReport, PythonExecutor},
+    },
     http::{
         Api, Listener, ServeError,
         endpoint::{Endpoint, Written},
@@ -38,22 +44,27 @@ pub(super) struct Running {
     pub(super) address: SocketAddr,
     pub(super) tasks: Vec<String>,
     server: Server,
+    python: Option<PythonExecutor>,
     _endpoint: Option<Written>,
 }
 
 /// The settings that decisions depend on.
-pub(super) fn settings(config: &Config) -> Result<Settings, Failure> {
+pub(super) fn settings(config: &Config, app: Option<&AppReport>) -> Result<Settings, Failure> {
     let mut routes = Routes::default();
     for (pattern, target) in &config.routes {
         routes.add(pattern, self::target(&target.value)).map_err(|error| {
             Failure::new(Exit::Usage, "cannot use the route", error).value_from(pattern.clone(), target.origin.to_string())
         })?;
     }
+    let said = |name: &str| app.and_then(|app| app.setting(name));
+    let wants = |name: &str| said(name).and_then(serde_json::Value::as_bool).unwrap_or(false);
     Ok(Settings {
         default_queue: config.default_queue.value.as_str().into(),
         routes,
         max_deliveries: u32::try_from(config.worker.max_deliveries.value).unwrap_or(u32::MAX),
-        ..Settings::default()
+        default_priority: said("task_default_priority").and_then(serde_json::Value::as_u64).and_then(|priority| priority.try_into().ok()),
+        inherit_parent_priority: wants("task_inherit_parent_priority"),
+        result_extended: wants("result_extended"),
     })
 }
 
@@ -90,12 +101,16 @@ pub(super) async fn start(
     backbone: Backbone,
     native: NativeExecutor,
     store: Option<PathBuf>,
+    python: Option<&Application>,
 ) -> Result<Running, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, "cannot start the node", error);
     let Backbone { broker, backend, ledger } = backbone;
-    let settings = settings(config)?;
+    let settings = settings(config, python.map(|app| &app.report))?;
     let native: Arc<dyn Executor> = Arc::new(native);
-    let mut executors = vec![native];
+    let python = python.map(|app| app.executor.clone());
+    // Python before Rust: `celery.map` has to be where the task is that it maps, and Rust's own has none to call there.
+    let mut executors: Vec<Arc<dyn Executor>> = python.iter().map(|python| Arc::new(python.clone()) as Arc<dyn Executor>).collect();
+    executors.push(native);
     let (commands, warnings) = commands(config)?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -128,7 +143,7 @@ pub(super) async fn start(
     let endpoint = Endpoint { node: node.name().to_string(), pid: std::process::id(), address, token };
     let written = store.map(|file| endpoint.write(&file)).transpose().map_err(|error| failed(&error))?;
     let tasks = specs.iter().map(|spec| spec.name.to_string()).filter(|name| !name.starts_with("celery.")).collect();
-    Ok(Running { node, address, tasks, server, _endpoint: written })
+    Ok(Running { node, address, tasks, server, python, _endpoint: written })
 }
 
 /// The commands that are configured as tasks, and warnings about those that will fail.
@@ -192,6 +207,9 @@ impl Running {
             }
         };
         self.server.stop().await;
+        if let Some(python) = &self.python {
+            python.end().await;
+        }
         ended.map_err(|error| Failure::new(Exit::Failed, "the node has stopped", error).hint(format!("{} doctor", program())))
     }
 }

@@ -80,7 +80,7 @@ impl Session {
 
     fn here(config: Config, backbone: Backbone) -> Result<Self, Failure> {
         let Backbone { broker, backend, ledger } = backbone;
-        let settings = Arc::new(super::serve::settings(&config)?);
+        let settings = Arc::new(super::serve::settings(&config, None)?);
         let is_shared = config.broker.as_ref().is_some_and(|broker| broker.kind != UrlKind::Embedded);
         let shared = is_shared.then(|| (broker.clone(), Box::new(config)));
         let client = Client::new(broker.clone(), backend.clone(), ledger.clone(), settings, KnownTasks::default());

@@ -7,11 +7,12 @@ use super::{
     failure::Failure,
     output::{Screen, note, program},
     place::{self, Place},
-    serve,
+    python, serve,
 };
 use crate::{
     NativeExecutor,
     config::{Config, Plan, UrlKind},
+    executors::python::AppReport,
 };
 
 /// Run tasks: take them from the broker until told to stop
@@ -66,6 +67,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
     #[command(flatten)]
+    python: python::Flags,
+    #[command(flatten)]
     celery: Celery,
 }
 
@@ -113,7 +116,7 @@ impl Args {
             ("--loglevel", &self.loglevel),
             ("--log-format", &self.log_format),
         ];
-        flags.into_iter().filter_map(|(flag, value)| Some((flag.to_owned(), value.clone()?))).collect()
+        flags.into_iter().chain(self.python.keys()).filter_map(|(flag, value)| Some((flag.to_owned(), value.clone()?))).collect()
     }
 
     /// What to say about flags that change nothing.
@@ -134,18 +137,25 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Failure> {
-    let loaded = place.load(args.flags(), screen)?;
-    let config = loaded.config;
+    let mut config = place.load(args.flags(), screen)?.config;
+    let runtime = serve::runtime()?;
+    let mut app = None;
+    if let Some(name) = config.app.clone() {
+        serve::log(&config)?;
+        let loaded = runtime.block_on(python::load(&config, &name, &args.python, screen))?;
+        config = place.load_with(args.flags(), python::settings(&loaded.report))?.config;
+        if !loaded.report.knows_backend {
+            // The application's own backend has the results; the node keeps its own books where its messages are.
+            config.results = config.broker.clone();
+        }
+        app = Some(loaded);
+    }
     let plan = crate::config::plan(&config).map_err(|error| Failure::new(Exit::Usage, "cannot start the node", error))?;
     let Some(broker) = config.broker.clone() else {
         let failure = Failure::new(Exit::Usage, "cannot start the node", "no broker is configured");
         return Err(failure
             .hint(format!("{0} worker -b umbel:///var/lib/umbel/store, set CELERY_BROKER_URL, or try it out with {0} dev", program())));
     };
-    if let Some(app) = &config.app {
-        let reason = "Python applications are not run by this version; it runs Rust tasks and commands";
-        return Err(Failure::new(Exit::Usage, "cannot run", reason).value_from(app.value.clone(), app.origin.to_string()));
-    }
     if plan.queues.is_empty() {
         let failure =
             Failure::new(Exit::Usage, "cannot start the node", "this role runs no tasks, and this version does nothing else in it");
@@ -153,29 +163,34 @@ pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Fai
             .value_from(config.role.value.clone(), config.role.origin.to_string())
             .hint("choose --role all, cpu, io, or your own"));
     }
-    serve::log(&config)?;
+    if app.is_none() {
+        serve::log(&config)?;
+    }
     for remark in args.remarks() {
         note(screen, &remark);
     }
     let store = (broker.kind == UrlKind::Embedded).then(|| place::store_file(&config, &broker));
-    let runtime = serve::runtime()?;
     // A broker on a server connects in the background, on the runtime's threads.
     let within = runtime.enter();
     let backbone = place::open(&config, &broker, place::STORE_WITHIN)?;
     drop(within);
     let done = runtime.block_on(async {
-        let running = serve::start(&config, &plan, backbone, NativeExecutor::builder().build(), store).await?;
-        banner(&config, &plan, &broker.to_string(), &running, screen);
+        let running = serve::start(&config, &plan, backbone, NativeExecutor::builder().build(), store, app.as_ref()).await?;
+        banner(&config, &plan, &broker.to_string(), &running, app.as_ref(), screen);
         running.until_told(&config, place, screen).await
     });
     runtime.shutdown_timeout(serve::THREADS_MAX);
     done
 }
 
-fn banner(config: &Config, plan: &Plan, broker: &str, running: &serve::Running, screen: &Screen) {
+fn banner(config: &Config, plan: &Plan, broker: &str, running: &serve::Running, app: Option<&python::Application>, screen: &Screen) {
     let queues: Vec<&str> = plan.queues.iter().map(|queue| queue.as_str()).collect();
     let results = config.results.as_ref().map_or_else(|| "none".to_owned(), |url| url.to_string());
     let name = running.node.name();
+    let python = app.map(|app| {
+        let AppReport { python, celery, .. } = &app.report;
+        format!("python     {python}, celery {celery}   {}", app.interpreter)
+    });
     let lines = [
         format!("umbel {}   worker  {name}", env!("CARGO_PKG_VERSION")),
         format!("broker     {broker}   ({})", config.broker.as_ref().map_or_else(String::new, |url| url.origin.to_string())),
@@ -186,5 +201,7 @@ fn banner(config: &Config, plan: &Plan, broker: &str, running: &serve::Running, 
         format!("tasks      {}", if running.tasks.is_empty() { "none but the built-in ones".to_owned() } else { running.tasks.join("  ") }),
         format!("{name} ready."),
     ];
-    super::output::say(screen, &lines.map(|line| format!("  {line}")).join("\n"));
+    let [first, rest @ ..] = lines;
+    let lines: Vec<String> = [first].into_iter().chain(python).chain(rest).map(|line| format!("  {line}")).collect();
+    super::output::say(screen, &lines.join("\n"));
 }

@@ -16,6 +16,12 @@ pub static KEYS: &[Key] = &[
         .flag("--app")
         .short("-A")
         .celery(&["app"]),
+    Key::new(
+        "python",
+        Text,
+        "The interpreter the application is installed for. Without it: the active environment, .venv, uv, poetry, PATH.",
+    )
+    .flag("--python"),
     Key::new("role", Text, "What the node does: all, cpu, io, beat, dashboard, or a role declared under [roles].")
         .flag("--role")
         .default("all"),

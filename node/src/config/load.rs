@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Config, ConfigError, ConfigErrors, Env, Inputs, Origin};
+use super::{Config, ConfigError, ConfigErrors, Env, Inputs, Origin, raw::Raw};
 
 /// Larger files are refused: this one is written by hand.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -27,9 +27,11 @@ pub struct Loaded {
 /// The file is `config` (`--config`), `$UMBEL_CONFIG`, `./umbel.toml` or `/etc/umbel/umbel.toml`; the first two must
 /// exist. `.env` in the working directory is read unless `dotenv` is false (`--no-dotenv`).
 ///
+/// `app` is what the Python application says of its settings, by Celery's names; nothing before it is loaded.
+///
 /// # Errors
 /// Everything that is wrong.
-pub fn load(flags: Vec<(String, String)>, config: Option<&Path>, dotenv: bool) -> Result<Loaded, ConfigErrors> {
+pub fn load(flags: Vec<(String, String)>, config: Option<&Path>, dotenv: bool, app: Vec<(String, Raw)>) -> Result<Loaded, ConfigErrors> {
     let mut env = Env::of_process();
     let mut warnings = Vec::new();
     let dotenv_path = Path::new(".env");
@@ -54,8 +56,7 @@ pub fn load(flags: Vec<(String, String)>, config: Option<&Path>, dotenv: bool) -
         },
         None => default_file()?,
     };
-    let inputs =
-        Inputs { flags, env, file: found.as_ref().map(|(path, text)| (path.as_path(), text.as_str())), app: Vec::new(), read: &read };
+    let inputs = Inputs { flags, env, file: found.as_ref().map(|(path, text)| (path.as_path(), text.as_str())), app, read: &read };
     let (config, more) = Config::build(&inputs, &hostname())?;
     warnings.extend(more);
     Ok(Loaded { config, file: found.map(|(path, _)| path), warnings })

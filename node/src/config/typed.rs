@@ -21,6 +21,8 @@ use super::{
 pub struct Config {
     /// `app`.
     pub app: Option<Sourced<String>>,
+    /// `python`.
+    pub python: Option<Sourced<String>>,
     /// `role`.
     pub role: Sourced<String>,
     /// `broker.url`; `None` when nobody said anything, which only `node dev` has an answer for.
@@ -155,6 +157,7 @@ impl Config {
         });
         Self {
             app: resolved.get(&Name::plain("app")),
+            python: resolved.get(&Name::plain("python")),
             role: resolved.must("role"),
             broker,
             results,

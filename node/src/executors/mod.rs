@@ -11,6 +11,7 @@
 
 pub mod command;
 pub mod native;
+pub mod python;
 
 use std::{fmt, sync::Arc};
 

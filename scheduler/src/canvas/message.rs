@@ -138,7 +138,7 @@ fn eta(options: &Options, now: Millis) -> Result<Option<Timestamp>, DecodeError>
 }
 
 /// A number is seconds from now, anything else a point in time.
-fn expires(options: &Options, now: Millis) -> Result<Option<Timestamp>, DecodeError> {
+pub(crate) fn expires(options: &Options, now: Millis) -> Result<Option<Timestamp>, DecodeError> {
     match (seconds(options, "expires"), options.get("expires")) {
         (Some(secs), _) => Ok(Some(Timestamp::from_millis(now.saturating_add((secs * 1_000.0) as Millis)))),
         (None, value) => value.map(|value| timestamp(value, "options.expires")).transpose(),
@@ -152,7 +152,7 @@ fn timestamp(value: &Value, field: &str) -> Result<Timestamp, DecodeError> {
     Timestamp::parse(text).map_err(|error| DecodeError::new(field, error.reason))
 }
 
-fn seconds(options: &Options, name: &str) -> Option<f64> {
+pub(crate) fn seconds(options: &Options, name: &str) -> Option<f64> {
     options.get(name).and_then(Value::as_f64).filter(|secs| secs.is_finite())
 }
 
@@ -160,7 +160,7 @@ fn number(options: &Options, name: &str) -> Option<u32> {
     options.get(name).and_then(Value::as_i64).and_then(|number| u32::try_from(number).ok())
 }
 
-fn text(options: &Options, name: &str) -> Option<String> {
+pub(crate) fn text(options: &Options, name: &str) -> Option<String> {
     options.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
@@ -172,7 +172,7 @@ fn stamps(options: &Options) -> (Option<Vec<String>>, Map) {
     (Some(names), stamps)
 }
 
-fn user_headers(options: &Options) -> Map {
+pub(crate) fn user_headers(options: &Options) -> Map {
     let headers = options.get("headers").and_then(Value::as_map).into_iter().flatten();
     headers.filter(|(name, _)| !RESERVED.contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone())).collect()
 }

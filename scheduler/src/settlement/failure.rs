@@ -1,6 +1,6 @@
 //! The task failed or was revoked: its own result, its chord, the rest of its chain, its errbacks.
 
-use umbel_proto::{State, TaskError, repr};
+use umbel_proto::{Signature, State, TaskError, repr};
 
 use super::{Ending, Settlement, errbacks, run::Run};
 use crate::{DeadReason, Effect, PartResult, Release, canvas::abandon::Abandon, retry::after_crash};
@@ -10,20 +10,29 @@ impl Run<'_> {
     ///
     /// With `acks_on_failure` off, or `dead_letter_on_failure` on, the message is kept among the dead letters as well.
     pub(super) fn fail(&self, error: TaskError) -> Settlement {
+        self.fail_telling(error, &self.invocation.embed().errbacks)
+    }
+
+    /// As [`Self::fail`], sending `errbacks` in the place of the message's own.
+    pub(super) fn fail_telling(&self, error: TaskError, errbacks: &[Signature]) -> Settlement {
         let spec = self.context.spec;
         let release = if spec.dead_letter_on_failure || !spec.acks_on_failure {
             Release::Dead { reason: DeadReason::RetriesExhausted, detail: repr::error_repr(&error) }
         } else {
             Release::Ack
         };
-        self.fail_with(error, release)
+        self.fail_for_good(error, errbacks, release)
     }
 
     /// FAILURE for good, paying the broker with `release`.
     pub(super) fn fail_with(&self, error: TaskError, release: Release) -> Settlement {
+        self.fail_for_good(error, &self.invocation.embed().errbacks, release)
+    }
+
+    fn fail_for_good(&self, error: TaskError, errbacks: &[Signature], release: Release) -> Settlement {
         let mut effects = self.ended(&State::Failure, &error);
         let mut planner = self.planner();
-        errbacks::call(&mut planner, self.id(), &self.invocation.embed().errbacks);
+        errbacks::call(&mut planner, self.id(), errbacks);
         effects.append(&mut planner.effects);
         effects.push(Effect::Release(release));
         Settlement { effects, ending: Ending::Failed { error } }

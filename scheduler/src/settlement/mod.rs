@@ -3,6 +3,7 @@
 pub(crate) mod errbacks;
 mod failure;
 mod later;
+mod options;
 mod refusal;
 mod replace;
 mod retry;
@@ -110,11 +111,17 @@ pub fn settle(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -
     match outcome {
         Outcome::Success { value, children } => run.succeed(value, children),
         Outcome::Failure(error) => run.fail(error),
+        Outcome::FailureTold { error, errbacks } => run.fail_telling(error, &errbacks),
         Outcome::Retry(ask) => run.again(ask),
         Outcome::Ignore => run.silent(Release::Ack, Ending::Ignored),
         Outcome::Reject { requeue: true, .. } => run.requeue(),
         Outcome::Reject { requeue: false, reason } => run.reject(reason),
         Outcome::Replace(replacement) => run.replace(&replacement),
+        Outcome::Delegated(outcome) => {
+            let mut settlement = settle(invocation, *outcome, context);
+            settlement.effects.retain(|effect| matches!(effect, Effect::Release(_)));
+            settlement
+        }
         Outcome::Revoked { terminated, .. } => run.revoke(if terminated { "terminated" } else { "revoked" }),
         Outcome::TimeLimitExceeded { limit_secs } => run.fail(time_limit_exceeded(limit_secs)),
         Outcome::WorkerLost { detail } => run.worker_lost(&detail),

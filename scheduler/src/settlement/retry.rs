@@ -2,7 +2,7 @@
 
 use umbel_proto::{Body, EncodeError, Invocation, Map, Millis, Raw, Retry, State, TaskError, Timestamp, Value, repr};
 
-use super::{CanvasError, Ending, Settlement, canvas_error, run::Run};
+use super::{CanvasError, Ending, Settlement, canvas_error, options, run::Run};
 use crate::{Effect, Publish, Release, retry};
 
 impl Run<'_> {
@@ -15,7 +15,7 @@ impl Run<'_> {
         };
         let next = match self.next_attempt(&ask, due) {
             Ok(next) => next,
-            Err(error) => return self.fail(canvas_error(&CanvasError::Encode(error))),
+            Err(error) => return self.fail(canvas_error(&error)),
         };
         let mut effects = vec![Effect::Publish(Box::new(next))];
         if self.stores_errors() {
@@ -28,7 +28,7 @@ impl Run<'_> {
 
     /// The message of the next attempt: this one's, byte for byte where the task does not say otherwise, the caller's wish to
     /// ignore the result included (P13).
-    fn next_attempt(&self, ask: &Retry, due: Millis) -> Result<Publish, EncodeError> {
+    fn next_attempt(&self, ask: &Retry, due: Millis) -> Result<Publish, CanvasError> {
         let mut invocation = self.invocation.clone();
         let headers = &mut invocation.headers;
         headers.retries = headers.retries.saturating_add(1);
@@ -41,7 +41,8 @@ impl Run<'_> {
             headers.kwargsrepr = Some(repr::kwargs_repr(kwargs));
         }
         override_arguments(&mut invocation, ask.args.as_deref(), ask.kwargs.as_ref())?;
-        let route = self.route_back();
+        let mut route = self.route_back();
+        options::apply(&ask.options, &mut invocation, &mut route, self.context.now)?;
         let properties = &mut invocation.properties;
         properties.redelivered = false;
         properties.exchange.clone_from(&route.exchange);

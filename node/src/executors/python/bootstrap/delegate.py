@@ -1,0 +1,81 @@
+"""Tasks whose end only Python can write: their serializer or their result backend is one that the node does not know.
+
+They go through Celery's own tracer: it stores the result, sends callbacks and the next step of the chain, and counts the chord,
+with the application's own backend and producer, before the node is told. What is left to the node is the message itself.
+"""
+
+import inspect
+
+from celery import states
+from celery.exceptions import Reject, Retry
+from kombu.utils.json import dumps as json_dumps
+
+from umbel_bootstrap import takeover, tracer
+
+# Serializers whose values the node reads and writes itself.
+KNOWN_SERIALIZERS = {"json", "msgpack", "application/json", "application/x-msgpack"}
+
+tracers = {}
+
+
+def knows_backend(app, schemes):
+    """Whether the node can store results where the application's own backend does. Where it has none, so it can."""
+    url = app.backend_cls or app.conf.result_backend
+    if not url:
+        return True
+    return isinstance(url, str) and (url == "disabled" or url.partition("://")[0].lower() in schemes)
+
+
+def rule(app, knows_backend):
+    """A function that says whether a task with a message of some content type is Celery's to end."""
+    everything = not knows_backend or app.conf.result_serializer not in KNOWN_SERIALIZERS
+    own_backends = {}
+
+    def has_own_backend(task):
+        # `@app.task(backend=...)` puts an attribute in the place of the property.
+        static = inspect.getattr_static(type(task), "backend")
+        return task._backend is not None or not isinstance(static, property)
+
+    def delegates(task, content_type):
+        if everything or content_type not in KNOWN_SERIALIZERS:
+            return True
+        own = own_backends.get(task.name)
+        if own is None:
+            own = own_backends[task.name] = has_own_backend(task)
+        return own
+
+    return delegates
+
+
+def tracer_of(task, app, hostname):
+    found = tracers.get(task.name)
+    if found is None:
+        found = tracers[task.name] = takeover.celery_build_tracer(task.name, task, app.loader, hostname, app=app)
+    return found
+
+
+def run(host, run, call):
+    """Runs a task to its end, Celery's way."""
+    traced = tracer_of(run.task, host.app, host.hostname)(*call)
+    info = traced[1]
+    ending = ending_of(info, traced)
+    ending.head["delegated"] = True
+    return ending
+
+
+def ending_of(info, traced):
+    """What to tell the node: for its log, its counters and its events."""
+    if info is None:
+        shown = traced[3] if isinstance(traced[3], str) else repr(traced[0])
+        return tracer.Ending("success", states.SUCCESS, None, json_dumps(shown).encode(), content_type="application/json")
+    state, exc = info.state, info.retval
+    if state == states.RETRY and isinstance(exc, Retry):
+        said = {"error": tracer.exception(exc.exc) if isinstance(exc.exc, BaseException) else None}
+        countdown = exc.when if isinstance(exc.when, (int, float)) else None
+        return tracer.Ending("retry", state, exc, json_dumps(said).encode(), countdown=countdown, traceback=None)
+    if state == states.REJECTED and isinstance(exc, Reject):
+        return tracer.Ending("reject", state, exc, requeue=bool(exc.requeue), reason=str(exc.reason))
+    if state == states.IGNORED:
+        return tracer.Ending("ignore", state, exc)
+    text = getattr(traced[0], "traceback", None)
+    return tracer.Ending("failure", state, exc, json_dumps(tracer.exception(exc)).encode(), traceback=text)

@@ -1,0 +1,219 @@
+"""A process that runs tasks: from a frame of the node to a task's call, and back.
+
+Forked from the template, with a socket and a pipe of its own. The socket brings runs and takes endings. The pipe brings orders
+(soft limits) to the main thread while that is busy with a task: the node writes the run's number into it and sends SIGUSR1, and
+the handler acts only if that run is still the one that runs, so that no other task gets an exception that was meant for the last.
+"""
+
+import os
+import resource
+import signal
+import struct
+import sys
+import traceback
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import signals
+from celery.app import trace
+from kombu.serialization import loads, prepare_accept_content
+from kombu.utils.json import dumps as json_dumps
+
+from umbel_bootstrap import delegate, takeover, tracer, wire
+
+ORDER = struct.Struct(">Q")
+
+
+class Run:
+    """One run of one task."""
+
+    __slots__ = ("attempt", "delegated", "host", "id", "number", "task")
+
+    def __init__(self, number, task_id, task, host, delegated):
+        self.number, self.id, self.task, self.host, self.delegated = number, task_id, task, host, delegated
+        self.attempt = None
+
+
+class Host:
+    """The process: what it is told, what it runs, what it tells."""
+
+    def __init__(self, app, channel, orders, start):
+        self.app, self.channel, self.orders = app, channel, orders
+        self.hostname = start["hostname"]
+        self.keeps_states = start["keeps_states"]
+        self.delegates = start["delegates"]
+        self.accept = prepare_accept_content(app.conf.accept_content)
+        self.tasks = app._tasks
+        self.current = None
+        self.told = set()
+        self.left = app.conf.worker_max_tasks_per_child or start.get("max_tasks_per_child")
+        self.memory_kib = app.conf.worker_max_memory_per_child or start.get("max_memory_per_child")
+
+    # Runs
+
+    def prepare(self, head, payload):
+        """A task's call from a frame: `(run, tracer, (id, args, kwargs, request))`; raises what is wrong with the message."""
+        headers, properties = head["headers"], head["properties"]
+        name, task_id = headers["task"], headers["id"]
+        args, kwargs, embed = loads(payload, head["content_type"], head["content_encoding"], accept=self.accept)
+        kwargs.items  # noqa: B018  Celery's own check that it is a mapping
+        task = self.tasks[name]
+        delivery = properties.get("delivery_info") or {}
+        request = headers
+        request["headers"] = tracer.custom_headers(headers)
+        request.update(
+            properties=properties,
+            reply_to=properties.get("reply_to"),
+            correlation_id=properties.get("correlation_id"),
+            hostname=self.hostname,
+            is_eager=False,
+            delivery_info={
+                "exchange": delivery.get("exchange"),
+                "routing_key": delivery.get("routing_key"),
+                "priority": properties.get("priority"),
+                "redelivered": delivery.get("redelivered", False),
+            },
+            args=args,
+            kwargs=kwargs,
+        )
+        if embed:
+            request.update(embed)
+        run = Run(head["run"], task_id, task, self, self.delegates(task, head["content_type"]))
+        return run, (task_id, args, kwargs, request)
+
+    def tracer_of(self, run):
+        """The function that runs a task; made when it is first wanted, so that integrations set up meanwhile are part of it."""
+        if run.delegated:
+            return delegate.tracer_of(run.task, self.app, self.hostname)
+        task = run.task
+        if task.__trace__ is None:
+            task.__trace__ = trace.build_tracer(task.name, task, self.app.loader, self.hostname, app=self.app)
+        return task.__trace__
+
+    def perform(self, head, payload):
+        """Runs a task in this thread, to its `Ending`."""
+        try:
+            run, call = self.prepare(head, payload)
+        except Exception as exc:
+            return self.refused(head, exc)
+        self.begin(run)
+        try:
+            if run.delegated:
+                return delegate.run(self, run, call)
+            call[3]["_umbel_run"] = run
+            return self.tracer_of(run)(*call)
+        except Exception as exc:
+            return self.broken(exc)
+        finally:
+            self.current = None
+
+    def begin(self, run):
+        self.current = run
+        if run.number in self.told:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    def refused(self, head, exc):
+        """A message that cannot be called at all."""
+        if isinstance(exc, KeyError) and head["headers"]["task"] not in self.tasks:
+            error = {"exc_type": "NotRegistered", "exc_message": [head["headers"]["task"]], "exc_module": "celery.exceptions"}
+            return tracer.Ending("failure", None, payload=json_dumps(error).encode(), traceback=None)
+        return tracer.Ending("reject", None, requeue=False, reason="%s: %s" % (type(exc).__name__, exc))
+
+    def broken(self, exc):
+        """Something around the task failed, not the task: its failure all the same (`celery/app/trace.py`)."""
+        text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+        return tracer.Ending("failure", None, payload=json_dumps(tracer.exception(exc)).encode(), traceback=text)
+
+    def tell(self, number, ending):
+        """Tells the node how a run ended."""
+        head = ending.head
+        head["run"] = number
+        if self.is_spent():
+            head["retire"] = True
+        self.told.discard(number)
+        self.channel.send(wire.DONE, head, ending.payload)
+
+    def progress(self, run, state, meta):
+        """A state of the task's own."""
+        self.channel.send(wire.PROGRESS, {"run": run.number, "state": state}, json_dumps(meta).encode())
+
+    def is_spent(self):
+        """Whether this process has run as many tasks, or grown as large, as one may (`worker_max_*_per_child`)."""
+        if self.left:
+            self.left -= 1
+            if self.left == 0:
+                return True
+        return bool(self.memory_kib) and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > self.memory_kib
+
+    # Orders
+
+    def listen(self):
+        """From now on the node's orders are heard in the main thread."""
+        os.set_blocking(self.orders, False)
+        signal.signal(signal.SIGUSR1, self.ordered)
+
+    def ordered(self, signum, frame):
+        """SIGUSR1: reads which runs are to hurry, and raises in this one if it is among them."""
+        try:
+            data = os.read(self.orders, 4096)
+        except OSError:
+            data = b""
+        for (number,) in ORDER.iter_unpack(data[: len(data) // ORDER.size * ORDER.size]):
+            self.told.add(number)
+        run = self.current
+        if run is not None and run.number in self.told:
+            self.told.discard(run.number)
+            raise SoftTimeLimitExceeded()
+        if len(self.told) > 1000:
+            self.told.clear()
+
+
+def serve(host):
+    """One task at a time, until the node lets go."""
+    channel = host.channel
+    while True:
+        frame = channel.receive()
+        if frame is None:
+            return
+        kind, head, payload = frame
+        if kind == wire.RUN:
+            host.tell(head["run"], host.perform(head, payload))
+
+
+def main(app, channel, orders, start, pool):
+    """The life of a process that runs tasks."""
+    host = Host(app, channel, orders, start)
+    host.listen()
+    signals.worker_process_init.send(sender=None)
+    channel.send(wire.READY, {"pid": os.getpid()})
+    code = 0
+    try:
+        pool(host)
+    except SystemExit as exit:
+        code = exit.code if isinstance(exit.code, int) else 1
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException:
+        traceback.print_exc(file=sys.__stderr__)
+        code = 1
+    finally:
+        goodbye(code)
+
+
+def goodbye(code):
+    """What a process does last: signals for those who buffer, and streams."""
+    try:
+        signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=code)
+        sentry = sys.modules.get("sentry_sdk")
+        if sentry is not None:
+            sentry.flush(timeout=2)
+    except Exception:
+        traceback.print_exc(file=sys.__stderr__)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
+    os._exit(code)
+
+
+__all__ = ["Host", "Run", "main", "serve", "takeover"]

@@ -1,0 +1,40 @@
+"""The ways of running tasks in a process: one after the other, on threads, or coroutines on an event loop."""
+
+import faulthandler
+import random
+import socket
+import sys
+
+from umbel_bootstrap import application, host, logs, wire
+
+
+def main(app, sock, orders, start, head):
+    """In a process that was just forked: gets ready, and runs tasks as the node's word for it (`processes`, ...) says."""
+    channel = wire.Channel(socket.socket(fileno=sock))
+    current = Current()
+    faulthandler.enable(sys.__stderr__)
+    random.seed()
+    logs.hand_over(channel, lambda: current.get())
+    application.after_fork(app)
+    host.main(app, channel, orders, start, POOLS[head["pool"]](head, current))
+
+
+class Current:
+    """The run that the calling thread or coroutine belongs to, for log lines."""
+
+    def __init__(self):
+        self.get = lambda: None
+
+
+def processes(head, current):
+    """One task at a time, in the main thread."""
+    del head
+
+    def pool(host_):
+        current.get = lambda: host_.current
+        host.serve(host_)
+
+    return pool
+
+
+POOLS = {"processes": processes}

@@ -1,0 +1,152 @@
+"""What the application says of itself: its tasks with their options, its settings, its schedule."""
+
+import inspect
+import platform
+from datetime import timedelta
+from functools import partial
+
+import celery
+import kombu
+from celery import schedules
+from celery.utils.functional import arity_greater
+
+TASK_OPTIONS = (
+    "max_retries",
+    "default_retry_delay",
+    "rate_limit",
+    "time_limit",
+    "soft_time_limit",
+    "acks_late",
+    "acks_on_failure_or_timeout",
+    "reject_on_worker_lost",
+    "ignore_result",
+    "store_errors_even_if_ignored",
+    "track_started",
+)
+
+SETTINGS = (
+    "broker_url",
+    "broker_read_url",
+    "result_backend",
+    "result_expires",
+    "result_extended",
+    "result_serializer",
+    "result_compression",
+    "task_default_queue",
+    "task_default_priority",
+    "task_inherit_parent_priority",
+    "task_acks_late",
+    "task_time_limit",
+    "task_soft_time_limit",
+    "task_routes",
+    "task_queues",
+    "task_queue_max_priority",
+    "worker_concurrency",
+    "worker_prefetch_multiplier",
+    "worker_send_task_events",
+    "worker_soft_shutdown_timeout",
+    "worker_max_tasks_per_child",
+    "worker_max_memory_per_child",
+    "timezone",
+    "enable_utc",
+    "broker_transport_options",
+    "result_backend_transport_options",
+    "accept_content",
+    "beat_max_loop_interval",
+    "beat_cron_starting_deadline",
+    "beat_scheduler",
+)
+
+
+def report(app):
+    """Everything, as plain data."""
+    conf = app.conf
+    return {
+        "main": app.main,
+        "python": platform.python_version(),
+        "celery": celery.__version__,
+        "kombu": kombu.__version__,
+        "tasks": [describe(app, task) for name, task in sorted(app.tasks.items())],
+        "settings": {name: plain(conf.get(name)) for name in SETTINGS},
+        "configured": sorted(name for name in SETTINGS if is_configured(app, name)),
+        "schedule": [entry(name, spec) for name, spec in conf.beat_schedule.items()],
+    }
+
+
+def is_configured(app, name):
+    """Whether somebody said something, so that a built-in default of Celery's does not pass for a wish."""
+    from celery.app.defaults import DEFAULTS
+
+    return app.conf.get(name) != DEFAULTS.get(name)
+
+
+def describe(app, task):
+    """One task's options, after annotations."""
+    options = {name: plain(getattr(task, name, None)) for name in TASK_OPTIONS}
+    header = getattr(task, "__header__", None)
+    function = getattr(task, "_orig_run", task.run)
+    return {
+        "name": task.name,
+        "queue": route(app, task),
+        "priority": plain(getattr(task, "priority", None)),
+        "coroutine": inspect.iscoroutinefunction(inspect.unwrap(function)),
+        "errback": header is not None and not isinstance(header, partial) and bool(arity_greater(header, 1)),
+        **options,
+    }
+
+
+def route(app, task):
+    """The queue that calls of a task go to; `None` when only a call can tell."""
+    try:
+        found = app.amqp.router.route(dict(task._get_exec_options()), task.name, (), {})
+    except Exception:
+        return None
+    queue = found.get("queue")
+    return getattr(queue, "name", queue)
+
+
+def entry(name, spec):
+    """One entry of the schedule."""
+    schedule = spec.get("schedule")
+    return {
+        "name": name,
+        "task": spec.get("task"),
+        "schedule": timing(schedule),
+        "args": plain(spec.get("args") or ()),
+        "kwargs": plain(spec.get("kwargs") or {}),
+        "options": plain(spec.get("options") or {}),
+        "relative": bool(spec.get("relative")),
+    }
+
+
+def timing(schedule):
+    """When an entry is due."""
+    schedule = schedules.maybe_schedule(schedule) if not isinstance(schedule, schedules.BaseSchedule) else schedule
+    if isinstance(schedule, schedules.crontab):
+        fields = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
+        return {"kind": "crontab", **{field: str(getattr(schedule, "_orig_" + field)) for field in fields}}
+    if isinstance(schedule, schedules.solar):
+        return {"kind": "solar", "event": schedule.event, "lat": schedule.lat, "lon": schedule.lon}
+    if isinstance(schedule, schedules.schedule):
+        return {"kind": "every", "seconds": schedule.run_every.total_seconds(), "relative": bool(schedule.relative)}
+    return {"kind": "other", "repr": repr(schedule)}
+
+
+def plain(value):
+    """A value that JSON has a form for; what it has none for as its `repr`."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, kombu.Queue):
+        return {
+            "name": value.name,
+            "exchange": getattr(value.exchange, "name", ""),
+            "exchange_type": getattr(value.exchange, "type", "direct"),
+            "routing_key": value.routing_key,
+        }
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return repr(value)

@@ -1,0 +1,111 @@
+"""What Celery does inside a task's process and the node does in its stead, or better.
+
+`install` comes before the application is imported, so that integrations that patch Celery (Sentry, New Relic, ...) find these
+functions in their places and wrap them as they would Celery's own.
+
+Only runs that the node has handed over are taken over. Tasks that are called directly, or applied eagerly, stay Celery's.
+"""
+
+from celery import states
+from celery.app import trace
+from celery.app.task import Task
+from celery.exceptions import Ignore, ImproperlyConfigured, Retry
+from celery.utils.serialization import raise_with_context
+
+celery_build_tracer = trace.build_tracer
+celery_retry = Task.retry
+celery_replace = Task.replace
+celery_on_replace = Task.on_replace
+celery_update_state = Task.update_state
+
+
+class Replaced(Ignore):
+    """Another signature takes the place of the task that runs."""
+
+    def __init__(self, signature):
+        super().__init__("Replaced by new task")
+        self.signature = signature
+
+
+class Attempt:
+    """What a task has said of its next attempt."""
+
+    def __init__(self, error, args, kwargs, eta, countdown, options):
+        self.error, self.args, self.kwargs = error, args, kwargs
+        self.eta, self.countdown, self.options = eta, countdown, options
+
+
+def run_of(request):
+    """The node's run that `request` belongs to; `None` when there is none, or when Celery itself ends it."""
+    if request is None or request.called_directly or request.is_eager:
+        return None
+    run = request.__dict__.get("_umbel_run")
+    return None if run is None or run.delegated else run
+
+
+def retry(self, args=None, kwargs=None, exc=None, throw=True, eta=None, countdown=None, max_retries=None, **options):
+    """`Task.retry`, but the next attempt is sent by the node, together with the end of this one."""
+    request = self.request
+    run = run_of(request)
+    if run is None:
+        return celery_retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+    retries = request.retries + 1
+    if max_retries is not None:
+        self.override_max_retries = max_retries
+    max_retries = self.max_retries if max_retries is None else max_retries
+    if not eta and countdown is None:
+        countdown = self.default_retry_delay
+    signature = self.signature_from_request(request, args, kwargs, countdown=countdown, eta=eta, retries=retries, **options)
+    if max_retries is not None and retries > max_retries:
+        if exc:
+            raise_with_context(exc)
+        raise self.MaxRetriesExceededError(
+            "Can't retry {}[{}] args:{} kwargs:{}".format(self.name, request.id, signature.args, signature.kwargs),
+            task_args=signature.args,
+            task_kwargs=signature.kwargs,
+        )
+    asked = Retry(exc=exc, when=eta or countdown, is_eager=False, sig=signature)
+    # A task may catch this, or go on after `throw=False`; then the attempt is sent all the same (`tracer.Ending`).
+    run.attempt = (asked, Attempt(exc, args, kwargs, eta, countdown, options))
+    if throw:
+        raise asked
+    return asked
+
+
+def replace(self, sig):
+    """`Task.replace`, but the node hands on callbacks, errbacks, the rest of the chain and the place in a chord."""
+    if run_of(self.request) is None:
+        return celery_replace(self, sig)
+    if "chord" in sig.options:
+        raise ImproperlyConfigured("A signature replacing a task must not be part of a chord")
+    if sig.task == "celery.chain" and not getattr(sig, "tasks", True):
+        raise ImproperlyConfigured("Cannot replace with an empty chain")
+    return self.on_replace(sig)
+
+
+def on_replace(self, sig):
+    """What subclasses override, and call last."""
+    if run_of(self.request) is None:
+        return celery_on_replace(self, sig)
+    raise Replaced(sig)
+
+
+def update_state(self, task_id=None, state=None, meta=None, **kwargs):
+    """`Task.update_state`: through the node where the application itself cannot reach the results."""
+    run = run_of(self.request)
+    if run is None or not run.host.keeps_states or (task_id is not None and task_id != self.request.id):
+        return celery_update_state(self, task_id, state, meta, **kwargs)
+    run.host.progress(run, state or states.PENDING, meta)
+    return None
+
+
+def install(build_tracer):
+    """Puts everything in place. `build_tracer` makes the tracers of tasks that run for the node."""
+
+    def build(name, task, loader=None, hostname=None, store_errors=True, *args, **kwargs):
+        if kwargs.get("eager"):
+            return celery_build_tracer(name, task, loader, hostname, store_errors, *args, **kwargs)
+        return build_tracer(name, task, loader, hostname, kwargs.get("app"))
+
+    trace.build_tracer = build
+    Task.retry, Task.replace, Task.on_replace, Task.update_state = retry, replace, on_replace, update_state

@@ -1,0 +1,296 @@
+"""Runs one task as `celery/app/trace.py` does, up to the point where its end would be stored and sent on.
+
+What user code can see is Celery's: the request, the signals, the handlers of the task class, in Celery's order. What follows from
+the end of a run is told to the node, which stores results, sends successors and counts chords.
+
+A tracer is a generator that stops where the task's function is to be called, so that functions, coroutines and functions on
+threads go through the same code. It is given the function's value, or its exception, and returns an `Ending`.
+"""
+
+import logging
+import sys
+from functools import partial
+
+from billiard.einfo import ExceptionInfo
+from celery import signals, states
+from celery._state import _task_stack
+from celery.app import trace
+from celery.app.task import Context
+from celery.exceptions import Ignore, NotRegistered, Reject, Retry
+from celery.utils.functional import arity_greater
+from celery.utils.serialization import ensure_serializable, get_pickleable_etype, get_pickleable_exception
+from kombu.exceptions import EncodeError
+from kombu.serialization import dumps
+from kombu.utils.json import dumps as json_dumps
+
+from umbel_bootstrap import takeover
+
+logger = logging.getLogger("celery.app.trace")
+
+clear_traceback = getattr(trace, "traceback_clear", lambda exc: None)
+
+# The keys of a request that are no headers of the user's own (`celery/app/task.py::Context._get_custom_headers`).
+OWN_KEYS = frozenset(Context.__dict__) | {"lang", "task", "argsrepr", "kwargsrepr", "compression"}
+
+
+class Ending:
+    """How a run ended: the head and the payload of the frame that tells the node."""
+
+    __slots__ = ("head", "payload", "retval", "state")
+
+    def __init__(self, kind, state, retval=None, payload=b"", **head):
+        head["outcome"] = kind
+        self.head, self.payload, self.state, self.retval = head, payload, state, retval
+
+
+def custom_headers(request):
+    """The user's own headers, or `None`. `Context` finds them as well, at ten times the cost."""
+    found = {key: value for key, value in request.items() if key not in OWN_KEYS}
+    return found or None
+
+
+def build_tracer(name, task, loader, hostname, app):
+    """A function that runs `task` for the node: Celery's signature, with an `Ending` for a result."""
+    app = app or task.app
+    loader = loader or app.loader
+    fun = task if trace.task_has_custom(task, "__call__") else task.run
+    handlers = {
+        handler: getattr(task, handler)
+        for handler in ("before_start", "on_success", "after_return", "on_failure", "on_retry")
+        if trace.task_has_custom(task, handler)
+    }
+    before_start = handlers.get("before_start")
+    on_success, after_return = handlers.get("on_success"), handlers.get("after_return")
+    on_task_init = loader.on_task_init
+    push_request, pop_request = task.request_stack.push, task.request_stack.pop
+    push_task, pop_task = _task_stack.push, _task_stack.pop
+    prerun, postrun, success = signals.task_prerun, signals.task_postrun, signals.task_success
+    serializer = app.conf.result_serializer
+
+    def steps(uuid, args, kwargs, request):
+        run = request.pop("_umbel_run")
+        context = Context(request, args=args, kwargs=kwargs, called_directly=False)
+        context._umbel_run = run
+        push_task(task)
+        push_request(context)
+        ending = None
+        try:
+            if prerun.receivers:
+                prerun.send(sender=task, task_id=uuid, task=task, args=args, kwargs=kwargs)
+            on_task_init(uuid, task)
+            try:
+                if before_start:
+                    before_start(uuid, args, kwargs)
+                value = yield
+                ending = succeeded(value, context, serializer)
+            except Reject as exc:
+                ending = Ending("reject", states.REJECTED, exc, requeue=bool(exc.requeue), reason=str(exc.reason))
+                clear_traceback(exc)
+            except Ignore as exc:
+                ending = replaced(exc, context) if isinstance(exc, takeover.Replaced) else Ending("ignore", states.IGNORED, exc)
+                clear_traceback(exc)
+            except Retry as exc:
+                ending = retried(task, context, run, exc)
+                clear_traceback(exc)
+            except Exception as exc:
+                ending = failed(task, context, exc)
+                clear_traceback(exc)
+            else:
+                if on_success:
+                    guard(on_success, value, uuid, args, kwargs)
+                if success.receivers:
+                    success.send(sender=task, result=value)
+            if run.attempt is not None:
+                send_attempt(run, ending)
+            if after_return and ending.state not in trace.IGNORE_STATES:
+                guard(after_return, ending.state, ending.retval, uuid, args, kwargs, None)
+        finally:
+            try:
+                if postrun.receivers:
+                    state = ending.state if ending else None
+                    retval = ending.retval if ending else None
+                    postrun.send(sender=task, task_id=uuid, task=task, args=args, kwargs=kwargs, retval=retval, state=state)
+            finally:
+                pop_task()
+                pop_request()
+                cleanup(task, loader)
+        return ending
+
+    def call(uuid, args, kwargs, request=None):
+        running = steps(uuid, args, kwargs, request)
+        try:
+            next(running)
+        except StopIteration as stop:
+            # It failed before its function was called.
+            return stop.value
+        try:
+            value = fun(*args, **kwargs)
+        except BaseException as exc:
+            return drive(running.throw, exc)
+        return drive(running.send, value)
+
+    async def call_async(uuid, args, kwargs, request):
+        running = steps(uuid, args, kwargs, request)
+        try:
+            next(running)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            value = await fun(*args, **kwargs)
+        except BaseException as exc:
+            return drive(running.throw, exc)
+        return drive(running.send, value)
+
+    call.call_async = call_async
+    return call
+
+
+def drive(resume, what):
+    """Lets the generator go on to its end."""
+    try:
+        resume(what)
+    except StopIteration as stop:
+        return stop.value
+    raise RuntimeError("a tracer stops once")
+
+
+def guard(handler, *args):
+    """Calls a handler whose failure does not change how the task ended (as Celery 5.7 has it for `on_success`)."""
+    try:
+        handler(*args)
+    except Exception:
+        logger.exception("the handler %r raised", handler)
+
+
+def cleanup(task, loader):
+    try:
+        task.backend.process_cleanup()
+        loader.on_process_cleanup()
+    except Exception:
+        logger.exception("Process cleanup failed")
+
+
+def succeeded(value, context, serializer):
+    """SUCCESS. A value that cannot be serialized raises `EncodeError`, which makes the task a failure as Celery has it."""
+    children = context.__dict__.get("_children") or context.__dict__.get("children")
+    stored = value.as_tuple() if hasattr(value, "as_tuple") else value
+    content_type, _, payload = dumps(stored, serializer=serializer)
+    head = {"content_type": content_type}
+    if children:
+        head["children"] = [child.as_tuple() for child in children]
+    return Ending("success", states.SUCCESS, value, as_bytes(payload), **head)
+
+
+def failed(task, context, original):
+    """FAILURE: the errbacks that are called here, the handlers, the signal (`celery/app/trace.py::handle_failure`)."""
+    exc = get_pickleable_exception(original)
+    if exc.__traceback__ is None:
+        exc.__traceback__ = sys.exc_info()[2]
+    einfo = ExceptionInfo((get_pickleable_etype(type(original)), exc, exc.__traceback__))
+    error = exception(exc)
+    head = {"traceback": einfo.traceback}
+    if context.errbacks:
+        left = call_errbacks(task.app, context, exc, einfo.traceback)
+        if left is not None:
+            head["errbacks_left"] = left
+    guard(task.on_failure, exc, context.id, context.args, context.kwargs, einfo)
+    signals.task_failure.send(
+        sender=task,
+        task_id=context.id,
+        exception=exc,
+        args=context.args,
+        kwargs=context.kwargs,
+        traceback=exc.__traceback__,
+        einfo=einfo,
+    )
+    expected = bool(task.throws) and isinstance(original, task.throws)
+    return Ending("failure", states.FAILURE, exc, json_dumps(error).encode(), expected=expected, **head)
+
+
+def retried(task, context, run, exc):
+    """RETRY: what the task has said of its next attempt."""
+    einfo = ExceptionInfo((type(exc), exc, exc.__traceback__))
+    asked, attempt = run.attempt or (None, None)
+    if asked is exc:
+        run.attempt = None
+    else:
+        # Raised by hand, as a task may: an attempt as this one, after the usual delay.
+        attempt = takeover.Attempt(exc.exc, None, None, None, exc.when if isinstance(exc.when, (int, float)) else None, {})
+    guard(task.on_retry, exc.exc, context.id, context.args, context.kwargs, einfo)
+    signals.task_retry.send(sender=task, request=context, reason=exc, einfo=einfo)
+    head = {"traceback": einfo.traceback, "countdown": delay(task.app, attempt)}
+    said = {"error": exception(exc.exc) if isinstance(exc.exc, BaseException) else None}
+    if attempt.args is not None:
+        said["args"] = attempt.args
+    if attempt.kwargs is not None:
+        said["kwargs"] = attempt.kwargs
+    if attempt.options:
+        said["options"] = attempt.options
+    try:
+        payload = json_dumps(said).encode()
+    except Exception as error:
+        raised = Reject(error, requeue=False)
+        return Ending("reject", states.REJECTED, raised, requeue=False, reason=str(error))
+    return Ending("retry", states.RETRY, exc, payload, **head)
+
+
+def delay(app, attempt):
+    """Seconds until the next attempt; an ETA counts from now."""
+    if attempt.eta:
+        now = app.now()
+        eta = attempt.eta if attempt.eta.tzinfo else attempt.eta.replace(tzinfo=now.tzinfo)
+        return max(0.0, (eta - now).total_seconds())
+    return attempt.countdown
+
+
+def send_attempt(run, ending):
+    """An attempt that was asked for by a task which then went on and ended otherwise: Celery has sent it by then."""
+    asked, run.attempt = run.attempt[0], None
+    if ending.head["outcome"] != "retry":
+        asked.sig.apply_async()
+
+
+def replaced(exc, context):
+    """Another signature takes the place of this task; one that cannot be serialized raises `EncodeError`."""
+    del context
+    return Ending("replace", states.IGNORED, exc, json_dumps(exc.signature).encode())
+
+
+def call_errbacks(app, request, exc, traceback):
+    """Calls the errbacks that take more than the failed id, here and now; the numbers of those that are left to be sent, or
+    `None` for all (`celery/backends/base.py::_call_task_errbacks`, but one that raises harms no other and not the result)."""
+    left = []
+    for number, signature in enumerate(request.errbacks):
+        errback = app.signature(signature)
+        if not errback._app:
+            errback._app = app
+        try:
+            header = getattr(errback.type, "__header__", None)
+            inline = header is not None and not isinstance(header, partial) and arity_greater(header, 1)
+        except NotRegistered:
+            inline = False
+        if inline:
+            try:
+                errback(request, exc, traceback)
+            except Exception:
+                logger.exception("the errback %s of task %s raised", errback.task, request.id)
+        else:
+            left.append(number)
+    return left if len(left) < len(request.errbacks) else None
+
+
+def exception(exc):
+    """An exception as Celery stores it in any serializer but pickle (`celery/backends/base.py::prepare_exception`)."""
+    kind = type(exc)
+    return {
+        "exc_type": getattr(kind, "__qualname__", kind.__name__),
+        "exc_message": ensure_serializable(exc.args, json_dumps),
+        "exc_module": kind.__module__,
+    }
+
+
+def as_bytes(payload):
+    return payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else bytes(payload)
+
+
+__all__ = ["EncodeError", "Ending", "build_tracer", "custom_headers", "exception"]

@@ -1,0 +1,100 @@
+"""Frames: what crosses the sockets between the node and its Python processes.
+
+    length: 4 bytes | version: 1 | kind: 1 | length of the head: 4 | head: JSON | payload
+
+All numbers are big-endian; the first length counts everything behind itself. Heads are small and made here or by the node;
+payloads are bodies and results in whatever serializer they came in, and nobody on the way looks into them.
+"""
+
+import json
+import socket
+import struct
+import threading
+
+VERSION = 1
+
+# From the node.
+FORK, RUN, ORDER, STOP = 1, 2, 3, 4
+# To the node.
+LOADED, FAILED, FORKED, EXITED, READY, DONE, PROGRESS, LOG = 16, 17, 18, 19, 20, 21, 22, 23
+
+# As the node's own bound (`frame.rs`); a larger frame is a broken peer.
+FRAME_MAX = 256 << 20
+
+# Descriptors that come along are not for programs that tasks start.
+CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+PREFIX = struct.Struct(">IBBI")
+DUMPS = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=repr).encode
+
+
+class ProtocolError(Exception):
+    """The other side does not speak this protocol."""
+
+
+class Channel:
+    """One end of a socket. Any thread may send; one receives."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.lock = threading.Lock()
+        self.buffer = bytearray()
+        self.descriptors = []
+
+    def send(self, kind, head, payload=b""):
+        """Sends a frame whole; a node that is gone is found out by `receive`."""
+        data = pack(kind, head, payload)
+        with self.lock:
+            try:
+                self.sock.sendall(data)
+            except OSError:
+                pass
+
+    def receive(self):
+        """The next frame as `(kind, head, payload)`; `None` when the node is gone or lets go of this process."""
+        while True:
+            frame = self.parse()
+            if frame is not None:
+                return frame
+            data = self.sock.recv(1 << 16)
+            if not data:
+                return None
+            self.buffer += data
+
+    def receive_with_descriptors(self):
+        """As `receive`, keeping descriptors that come along in `descriptors`."""
+        while True:
+            frame = self.parse()
+            if frame is not None:
+                return frame
+            data, ancillary, _, _ = self.sock.recvmsg(1 << 16, socket.CMSG_SPACE(64), CLOEXEC)
+            for level, kind, content in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    count = len(content) // 4
+                    self.descriptors.extend(struct.unpack("%di" % count, content[: count * 4]))
+            if not data:
+                return None
+            self.buffer += data
+
+    def parse(self):
+        """The frame at the beginning of what has been read, if it is there whole."""
+        buffer = self.buffer
+        if len(buffer) < PREFIX.size:
+            return None
+        length, version, kind, head_length = PREFIX.unpack_from(buffer)
+        if version != VERSION or length > FRAME_MAX:
+            raise ProtocolError("a frame of version %d and %d bytes" % (version, length))
+        end = length + 4
+        if len(buffer) < end:
+            return None
+        begin = PREFIX.size + head_length
+        head = json.loads(bytes(buffer[PREFIX.size : begin]))
+        payload = bytes(buffer[begin:end])
+        del buffer[:end]
+        return kind, head, payload
+
+
+def pack(kind, head, payload=b""):
+    """A frame as bytes."""
+    head = DUMPS(head).encode("utf-8", "surrogatepass")
+    return PREFIX.pack(6 + len(head) + len(payload), VERSION, kind, len(head)) + head + payload

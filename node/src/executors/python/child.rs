@@ -1,0 +1,244 @@
+//! One Python process, as the node sees it.
+//!
+//! **What it owns.** The node's ends of the process's socket, of the pipe that its orders go through, and of its output; two tasks
+//! that read them. **Who sends to it.** The slot that has it. **What it sends on.** Frames about runs, to the slot; log lines, to
+//! the log. **What bounds it.** [`FRAMES`] frames wait for the slot; the end of the output is kept, the rest is logged and gone.
+//! **When it is dropped** while it works, the process is killed; while it is idle, it is let go and ends by itself.
+
+use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream as StdStream, time::Duration};
+
+use bytes::BytesMut;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf, pipe},
+    },
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use umbel_proto::{TaskId, TaskName};
+
+use super::{
+    frame::{Frame, Frames, Kind},
+    lines::{self, Output, Tail},
+};
+use crate::executors::SlotDied;
+
+/// Frames that wait for the slot. More make the process wait, which is right: it is the slot's only one.
+const FRAMES: usize = 64;
+
+/// How long the template may take to tell how a process has ended, once its socket has closed.
+const EPITAPH_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the last of the output may take after the end: what a task left running may hold the pipe open for ever.
+const OUTPUT_WITHIN: Duration = Duration::from_millis(100);
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Exit {
+    /// By itself, with this code.
+    pub(super) code: Option<i32>,
+    /// By this signal.
+    pub(super) signal: Option<i32>,
+}
+
+/// The node's ends of what leads to a process that is not there yet.
+pub(super) struct Parts {
+    socket: UnixStream,
+    orders: pipe::Sender,
+    output: pipe::Receiver,
+}
+
+impl Parts {
+    /// Both ends; the process gets its socket, the pipe with its orders, and its output.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub(super) fn new() -> io::Result<(Self, [OwnedFd; 3])> {
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let (orders_end, orders) = io::pipe()?;
+        let (output, output_end) = io::pipe()?;
+        let parts = Self {
+            socket: UnixStream::from_std(ours)?,
+            orders: pipe::Sender::from_owned_fd(orders.into())?,
+            output: pipe::Receiver::from_owned_fd(output.into())?,
+        };
+        Ok((parts, [theirs.into(), orders_end.into(), output_end.into()]))
+    }
+
+    /// The process with the number `pid`; `end` tells when it has ended.
+    pub(super) fn child(self, pid: i32, end: watch::Receiver<Option<Exit>>) -> Child {
+        let (reader, writer) = self.socket.into_split();
+        let (frames, inbox) = mpsc::channel(FRAMES);
+        let (working, current) = watch::channel(None);
+        let tail = Tail::default();
+        let read = tokio::spawn(read(Frames::new(reader), frames));
+        let output = tokio::spawn(Output { pipe: self.output, pid, tail: tail.clone(), current }.forward());
+        // It cannot have been waited for yet: the template tells of its end after its beginning, in the order of its socket.
+        let handle = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        Child { pid, handle, writer, orders: self.orders, inbox, end, working, tail, output, read, busy: false }
+    }
+}
+
+/// Hands on what a process says, until it says no more. Log lines go their own way, also while no slot listens.
+async fn read(mut frames: Frames<OwnedReadHalf>, to: mpsc::Sender<Frame>) {
+    loop {
+        match frames.next().await {
+            Ok(Some(frame)) if frame.kind == Kind::Log => lines::record(&frame.head),
+            Ok(Some(frame)) => {
+                if to.send(frame).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!("{error}");
+                return;
+            }
+        }
+    }
+}
+
+/// A process that runs tasks.
+#[derive(Debug)]
+pub(super) struct Child {
+    pid: i32,
+    handle: Option<OwnedFd>,
+    writer: OwnedWriteHalf,
+    orders: pipe::Sender,
+    inbox: mpsc::Receiver<Frame>,
+    end: watch::Receiver<Option<Exit>>,
+    working: watch::Sender<Option<Working>>,
+    tail: Tail,
+    output: tokio::task::JoinHandle<()>,
+    read: tokio::task::JoinHandle<()>,
+    busy: bool,
+}
+
+/// What a process works on, for the lines it writes.
+#[derive(Debug, Clone)]
+pub(super) struct Working {
+    /// The task's id.
+    pub(super) id: TaskId,
+    /// Its name.
+    pub(super) name: TaskName,
+}
+
+impl Child {
+    /// Its number.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it is known to have ended.
+    pub(super) fn is_dead(&self) -> bool {
+        self.end.borrow().is_some() || self.read.is_finished()
+    }
+
+    /// Waits until it can run tasks.
+    pub(super) async fn ready(&mut self) -> Result<(), SlotDied> {
+        match self.inbox.recv().await {
+            Some(frame) if frame.kind == Kind::Ready => Ok(()),
+            Some(frame) => Err(SlotDied { detail: format!("a new process began with {:?}", frame.kind) }),
+            None => Err(SlotDied { detail: format!("a new process ended before it could run tasks: {}", self.epitaph().await) }),
+        }
+    }
+
+    /// Has it run what `frame` says. A process that is gone is found out by [`Self::next`].
+    pub(super) async fn run(&mut self, frame: &BytesMut, working: Working) {
+        self.busy = true;
+        self.working.send_replace(Some(working));
+        let _ = self.writer.write_all(frame).await;
+    }
+
+    /// The next frame about what it runs; `None` when it has ended.
+    pub(super) async fn next(&mut self) -> Option<Frame> {
+        self.inbox.recv().await
+    }
+
+    /// What it ran has ended.
+    pub(super) fn rest(&mut self) {
+        self.busy = false;
+        self.working.send_replace(None);
+    }
+
+    /// Tells the run with this number that its soft limit has passed. The number goes first: the signal makes it read it.
+    pub(super) fn hurry(&self, run: u64) {
+        if self.orders.try_write(&run.to_be_bytes()).is_ok() {
+            self.signal(Signal::USR1);
+        }
+    }
+
+    /// Ends it by force. Its template then ends what is in its process group.
+    pub(super) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        match &self.handle {
+            Some(handle) => drop(pidfd_send_signal(handle, signal)),
+            // Kernels before 5.3. The number may be somebody else's only if it has ended just now.
+            None => drop(Pid::from_raw(self.pid).map(|pid| rustix::process::kill_process(pid, signal))),
+        }
+    }
+
+    /// How it ended, for a person: `signal 11 (SIGSEGV)`, and the last it wrote.
+    pub(super) async fn epitaph(&mut self) -> String {
+        let how = match timeout(EPITAPH_WITHIN, self.end.wait_for(Option::is_some)).await {
+            Ok(Ok(exit)) => exit.map_or_else(String::new, |exit| exit.to_string()),
+            Ok(Err(_)) => "the process it was forked from died".to_owned(),
+            Err(_) => "nobody knows how".to_owned(),
+        };
+        let _ = timeout(OUTPUT_WITHIN, &mut self.output).await;
+        match self.tail.text() {
+            text if text.is_empty() => how,
+            text => format!("{how}; the last it wrote:\n{text}"),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.busy {
+            self.kill();
+        }
+        // Let go of the socket: an idle process ends by itself.
+        self.read.abort();
+    }
+}
+
+impl std::fmt::Display for Exit {
+    /// As Celery names it (`billiard/pool.py`): `exitcode 3`, `signal 9 (SIGKILL)`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.code, self.signal) {
+            (_, Some(signal)) => write!(f, "signal {signal} ({})", signal_name(signal)),
+            (Some(code), None) => write!(f, "exitcode {code}"),
+            (None, None) => f.write_str("nobody knows how"),
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        10 => "SIGUSR1",
+        11 => "SIGSEGV",
+        12 => "SIGUSR2",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => "unnamed",
+    }
+}

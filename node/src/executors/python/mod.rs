@@ -1,0 +1,154 @@
+//! The Python executor: the tasks of an existing Celery application, in processes of the user's own interpreter.
+//!
+//! **What it owns.** The [`nursery`](nursery): a template process that has the application loaded, and the processes forked from
+//! it. **Who sends to it.** The pool, which opens slots and gives them jobs. **What it sends on.** Outcomes, progress, log lines.
+//! **What bounds it.** One run a slot; frames of a bounded size. **When a process dies** under a task, that is the task's
+//! outcome; the template's death costs all of them and is made good by another template.
+//!
+//! # What happens where
+//!
+//! The bootstrap (`bootstrap/*.py`) is handed to the interpreter over a socket: nothing is installed, nothing written to disk.
+//! Its template loads the application as `celery -A` does, sends a worker's signals, and reports tasks, settings and schedule.
+//! A process runs one task at a time through a tracer that does what user code can see (`celery/app/trace.py`: request,
+//! signals, handlers, retries), and tells how it ended. Storing results, sending successors, counting chords and
+//! acknowledging are the node's. What user code sends by itself goes through the application's own producer.
+//!
+//! Where only Python can write what is to be written (a pickled body, a result backend the node does not know), the process
+//! uses Celery's own tracer to the end, and leaves the node the acknowledgement: [`umbel_proto::Outcome::Delegated`].
+
+mod child;
+mod frame;
+pub mod interpreter;
+mod lines;
+mod nursery;
+mod outcome;
+mod report;
+mod request;
+mod slot;
+mod template;
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use umbel_proto::TaskName;
+use umbel_scheduler::TaskSpec;
+
+pub use interpreter::Interpreter;
+pub use report::{AppEntry, AppReport, AppSchedule, AppTask};
+pub use template::StartError;
+
+use crate::executors::{Executor, Slot, SlotDied};
+use nursery::Nursery;
+use slot::PythonSlot;
+
+/// How to run an application.
+#[derive(Debug, Clone)]
+pub struct PythonOptions {
+    /// As `celery -A` takes it.
+    pub app: String,
+    /// The interpreter.
+    pub interpreter: Interpreter,
+    /// The node's name.
+    pub hostname: String,
+    /// How many tasks run at a time.
+    pub concurrency: usize,
+    /// Celery's settings that the configuration overrides, by their names.
+    pub settings: Vec<(String, serde_json::Value)>,
+    /// Variables set for Python, besides this process's own.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where to run; this process's directory by default.
+    pub directory: Option<PathBuf>,
+    /// The schemes of result backends that are the node's to store in; others are the application's own affair.
+    pub schemes: Vec<String>,
+    /// What Python's loggers are to say: 10 is `DEBUG`, 20 is `INFO`.
+    pub loglevel: u8,
+    /// Whether states of a task's own go through the node, because the application cannot reach where results are.
+    pub keeps_states: bool,
+    /// How many tasks a process runs before it is replaced, where the application does not say.
+    pub max_tasks_per_child: Option<u64>,
+    /// How large it may grow, in KiB, likewise.
+    pub max_memory_per_child: Option<u64>,
+}
+
+impl PythonOptions {
+    /// Everything at its default.
+    pub fn new(app: impl Into<String>, interpreter: Interpreter) -> Self {
+        Self {
+            app: app.into(),
+            interpreter,
+            hostname: "celery@localhost".to_owned(),
+            concurrency: 1,
+            settings: Vec::new(),
+            env: Vec::new(),
+            directory: None,
+            schemes: ["redis", "rediss", "redis+socket", "unix", "sentinel", "umbel"].map(str::to_owned).to_vec(),
+            loglevel: 20,
+            keeps_states: false,
+            max_tasks_per_child: None,
+            max_memory_per_child: None,
+        }
+    }
+}
+
+/// Runs the tasks of a Celery application. Cloning it costs a counter; clones are the same executor.
+#[derive(Debug, Clone)]
+pub struct PythonExecutor(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    tasks: BTreeMap<TaskName, Arc<TaskSpec>>,
+    nursery: Nursery,
+}
+
+impl PythonExecutor {
+    /// Loads the application, and says what it has told of itself.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub async fn start(options: PythonOptions) -> Result<(Self, AppReport), StartError> {
+        let start = template::Start {
+            options: template::Options {
+                app: options.app,
+                hostname: options.hostname,
+                concurrency: options.concurrency,
+                pool: "prefork",
+                loglevel: options.loglevel,
+                settings: options.settings,
+                schemes: options.schemes,
+                keeps_states: options.keeps_states,
+                max_tasks_per_child: options.max_tasks_per_child,
+                max_memory_per_child: options.max_memory_per_child,
+            },
+            interpreter: options.interpreter,
+            env: options.env,
+            directory: options.directory,
+        };
+        let (nursery, report) = Nursery::start(start).await?;
+        let tasks = report.specs().map(|(_, spec)| (spec.name.clone(), spec)).collect();
+        Ok((Self(Arc::new(Inner { tasks, nursery })), report))
+    }
+
+    /// Ends all processes, once what runs in them has ended or was dropped, and returns when they are gone.
+    pub async fn end(&self) {
+        self.0.nursery.end().await;
+    }
+}
+
+#[async_trait]
+impl Executor for PythonExecutor {
+    fn kind(&self) -> &'static str {
+        "python"
+    }
+
+    fn tasks(&self) -> Vec<Arc<TaskSpec>> {
+        self.0.tasks.values().cloned().collect()
+    }
+
+    fn spec(&self, task: &TaskName) -> Option<Arc<TaskSpec>> {
+        self.0.tasks.get(task).cloned()
+    }
+
+    async fn open(&self) -> Result<Box<dyn Slot>, SlotDied> {
+        Ok(Box::new(PythonSlot::open(self.0.nursery.clone()).await?))
+    }
+}
