@@ -1,21 +1,45 @@
-//! The Python executor keeps the promises of its seam, with each supported version of Celery.
+//! The Python executor keeps the promises of its seam, with each supported version of Celery and in each of its pools.
 
 use std::path::Path;
 
-use umbel::executors::python::{PythonExecutor, PythonOptions};
+use umbel::executors::python::{CoroutineExecutor, PythonExecutor, PythonOptions};
 use umbel_tests::python;
 
-async fn started(version: &str) -> PythonExecutor {
-    let mut options = PythonOptions::new("python_app", python::interpreter(version));
+fn options(version: &str, app: &str) -> PythonOptions {
+    let mut options = PythonOptions::new(app, python::interpreter(version));
     options.directory = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance"));
     options.keeps_states = true;
+    options
+}
+
+async fn started(options: PythonOptions) -> PythonExecutor {
     PythonExecutor::start(options).await.unwrap_or_else(|error| panic!("{error}")).0
 }
 
+async fn processes(version: &str) -> PythonExecutor {
+    started(options(version, "python_app")).await
+}
+
+async fn threads() -> PythonExecutor {
+    started(PythonOptions { threads: true, concurrency: 4, ..options("5.6", "python_app") }).await
+}
+
+async fn coroutines() -> CoroutineExecutor {
+    started(options("5.7", "python_async_app")).await.coroutines().expect("all tasks are coroutines")
+}
+
 mod celery_5_6 {
-    umbel_tests::executor_conformance!(super::started("5.6").await);
+    umbel_tests::executor_conformance!(super::processes("5.6").await);
 }
 
 mod celery_5_7 {
-    umbel_tests::executor_conformance!(super::started("5.7").await);
+    umbel_tests::executor_conformance!(super::processes("5.7").await);
+}
+
+mod on_threads {
+    umbel_tests::executor_conformance!(super::threads().await);
+}
+
+mod on_an_event_loop {
+    umbel_tests::executor_conformance!(super::coroutines().await);
 }

@@ -38,6 +38,9 @@ use crate::{
 /// Ports tried behind the built-in one when it is taken.
 const PORTS_TRIED: u16 = 20;
 
+/// How many `async def` tasks of an application run at a time, whatever `-c` says: they wait more than they compute.
+const COROUTINES: usize = 100;
+
 /// A node that runs, and its API.
 pub(super) struct Running {
     pub(super) node: Node,
@@ -111,12 +114,14 @@ pub(super) async fn start(
     // Python before Rust: `celery.map` has to be where the task is that it maps, and Rust's own has none to call there.
     let mut executors: Vec<Arc<dyn Executor>> = python.iter().map(|python| Arc::new(python.clone()) as Arc<dyn Executor>).collect();
     executors.push(native);
+    let coroutines = python.as_ref().and_then(PythonExecutor::coroutines);
     let (commands, warnings) = commands(config)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     executors.extend(commands.map(|commands| Arc::new(commands) as Arc<dyn Executor>));
-    let specs: Vec<_> = executors.iter().flat_map(|executor| executor.tasks()).collect();
+    let mut specs: Vec<_> = executors.iter().flat_map(|executor| executor.tasks()).collect();
+    specs.extend(coroutines.iter().flat_map(|coroutines| coroutines.tasks()));
     let mut builder = Node::builder()
         .name(config.worker.name.value.as_str())
         .queues(plan.queues.iter().cloned())
@@ -128,6 +133,9 @@ pub(super) async fn start(
         builder = builder.executor(executor);
     }
     builder = builder.limits(super::limits::rules(config)?);
+    if let Some(coroutines) = coroutines {
+        builder = builder.executor_with(Arc::new(coroutines), COROUTINES);
+    }
     if let Some(options) = super::gossip::options(config) {
         builder = builder.gossip(options);
     }

@@ -154,6 +154,12 @@ impl Child {
         let _ = self.writer.write_all(frame).await;
     }
 
+    /// Has it do what the frames in `bytes` say; likewise. It works from now on until it ends.
+    pub(super) async fn send(&mut self, bytes: &BytesMut) {
+        self.busy = true;
+        let _ = self.writer.write_all(bytes).await;
+    }
+
     /// The next frame about what it runs; `None` when it has ended.
     pub(super) async fn next(&mut self) -> Option<Frame> {
         self.inbox.recv().await

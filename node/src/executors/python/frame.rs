@@ -140,7 +140,7 @@ fn parse(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     }
     let number = |at: usize| u32::from_be_bytes([buffer[at], buffer[at + 1], buffer[at + 2], buffer[at + 3]]) as usize;
     let (length, version, kind, head) = (number(0), buffer[4], buffer[5], number(6));
-    if version != VERSION || length > FRAME_MAX || length < PREFIX - 4 || head > length - (PREFIX - 4) {
+    if version != VERSION || !(PREFIX - 4..=FRAME_MAX).contains(&length) || head > length - (PREFIX - 4) {
         return Err(FrameError::Broken(format!("version {version}, {length} bytes, {head} of them a head")));
     }
     let Some(kind) = Kind::of(kind) else { return Err(FrameError::Broken(format!("a frame of kind {kind}"))) };

@@ -24,6 +24,7 @@ mod nursery;
 mod outcome;
 mod report;
 mod request;
+mod shared;
 mod slot;
 mod template;
 
@@ -38,7 +39,8 @@ pub use report::{AppEntry, AppReport, AppSchedule, AppTask};
 pub use template::StartError;
 
 use crate::executors::{Executor, Slot, SlotDied};
-use nursery::Nursery;
+use nursery::{Nursery, Pool};
+use shared::Shared;
 use slot::PythonSlot;
 
 /// How to run an application.
@@ -64,6 +66,8 @@ pub struct PythonOptions {
     pub loglevel: u8,
     /// Whether states of a task's own go through the node, because the application cannot reach where results are.
     pub keeps_states: bool,
+    /// Whether tasks run on threads of one process, `concurrency` of them, rather than in processes of their own.
+    pub threads: bool,
     /// How many tasks a process runs before it is replaced, where the application does not say.
     pub max_tasks_per_child: Option<u64>,
     /// How large it may grow, in KiB, likewise.
@@ -84,6 +88,7 @@ impl PythonOptions {
             schemes: ["redis", "rediss", "redis+socket", "unix", "sentinel", "umbel"].map(str::to_owned).to_vec(),
             loglevel: 20,
             keeps_states: false,
+            threads: false,
             max_tasks_per_child: None,
             max_memory_per_child: None,
         }
@@ -97,8 +102,18 @@ pub struct PythonExecutor(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     tasks: BTreeMap<TaskName, Arc<TaskSpec>>,
+    /// Those that are `async def`.
+    coroutines: BTreeMap<TaskName, Arc<TaskSpec>>,
     nursery: Nursery,
+    /// The process with the threads, where tasks run on threads.
+    threads: Option<Shared>,
+    /// The process with the event loop.
+    event_loop: Shared,
 }
+
+/// Runs those tasks of an application that are `async def`, many at a time on one event loop.
+#[derive(Debug, Clone)]
+pub struct CoroutineExecutor(Arc<Inner>);
 
 impl PythonExecutor {
     /// Loads the application, and says what it has told of itself.
@@ -111,7 +126,8 @@ impl PythonExecutor {
                 app: options.app,
                 hostname: options.hostname,
                 concurrency: options.concurrency,
-                pool: "prefork",
+
+                pool: if options.threads { "threads" } else { "prefork" },
                 loglevel: options.loglevel,
                 settings: options.settings,
                 schemes: options.schemes,
@@ -123,9 +139,21 @@ impl PythonExecutor {
             env: options.env,
             directory: options.directory,
         };
+        let threads = options.threads.then_some(options.concurrency);
         let (nursery, report) = Nursery::start(start).await?;
-        let tasks = report.specs().map(|(_, spec)| (spec.name.clone(), spec)).collect();
-        Ok((Self(Arc::new(Inner { tasks, nursery })), report))
+        let mut tasks = BTreeMap::new();
+        let mut coroutines = BTreeMap::new();
+        for (task, spec) in report.specs() {
+            if task.coroutine { &mut coroutines } else { &mut tasks }.insert(spec.name.clone(), spec);
+        }
+        let threads = threads.map(|size| Shared::new(nursery.clone(), Pool::Threads(size)));
+        let event_loop = Shared::new(nursery.clone(), Pool::Coroutines);
+        Ok((Self(Arc::new(Inner { tasks, coroutines, nursery, threads, event_loop })), report))
+    }
+
+    /// The executor of those tasks that are `async def`; `None` when there are none.
+    pub fn coroutines(&self) -> Option<CoroutineExecutor> {
+        (!self.0.coroutines.is_empty()).then(|| CoroutineExecutor(self.0.clone()))
     }
 
     /// Ends all processes, once what runs in them has ended or was dropped, and returns when they are gone.
@@ -149,6 +177,28 @@ impl Executor for PythonExecutor {
     }
 
     async fn open(&self) -> Result<Box<dyn Slot>, SlotDied> {
-        Ok(Box::new(PythonSlot::open(self.0.nursery.clone()).await?))
+        match &self.0.threads {
+            Some(threads) => Ok(threads.slot()),
+            None => Ok(Box::new(PythonSlot::open(self.0.nursery.clone()).await?)),
+        }
+    }
+}
+
+#[async_trait]
+impl Executor for CoroutineExecutor {
+    fn kind(&self) -> &'static str {
+        "python-async"
+    }
+
+    fn tasks(&self) -> Vec<Arc<TaskSpec>> {
+        self.0.coroutines.values().cloned().collect()
+    }
+
+    fn spec(&self, task: &TaskName) -> Option<Arc<TaskSpec>> {
+        self.0.coroutines.get(task).cloned()
+    }
+
+    async fn open(&self) -> Result<Box<dyn Slot>, SlotDied> {
+        Ok(self.0.event_loop.slot())
     }
 }

@@ -46,12 +46,25 @@ const ASKERS: usize = 1024;
 pub(super) enum Pool {
     /// One at a time.
     Processes,
+    /// Coroutines, on an event loop.
+    Coroutines,
+    /// Functions, on so many threads.
+    Threads(usize),
 }
 
 impl Pool {
     fn as_str(self) -> &'static str {
         match self {
             Self::Processes => "processes",
+            Self::Coroutines => "coroutines",
+            Self::Threads(_) => "threads",
+        }
+    }
+
+    fn size(self) -> usize {
+        match self {
+            Self::Threads(size) => size,
+            Self::Processes | Self::Coroutines => 1,
         }
     }
 }
@@ -229,7 +242,7 @@ impl Keeper {
                 return Ok(());
             }
         };
-        let head = format!("{{\"child\":{},\"pool\":\"{}\"}}", self.next, pool.as_str());
+        let head = format!("{{\"child\":{},\"pool\":\"{}\",\"size\":{}}}", self.next, pool.as_str(), pool.size());
         let mut bytes = BytesMut::new();
         frame::pack(Kind::Fork, head.as_bytes(), b"", &mut bytes);
         send_with(template.socket.as_ref(), &bytes, &theirs.each_ref().map(OwnedFd::as_fd)).await?;

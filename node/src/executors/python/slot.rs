@@ -23,7 +23,7 @@ use super::{
 use crate::executors::{Job, Order, Progress, Slot, SlotDied};
 
 /// Numbers of runs, each used once: an order that comes late is for nobody.
-static RUNS: AtomicU64 = AtomicU64::new(1);
+pub(super) static RUNS: AtomicU64 = AtomicU64::new(1);
 
 /// Room for one Python task.
 #[derive(Debug)]
@@ -105,12 +105,12 @@ impl Slot for PythonSlot {
     }
 }
 
-fn revoked() -> Outcome {
+pub(super) fn revoked() -> Outcome {
     Outcome::Revoked { terminated: true, signal: None }
 }
 
 /// News of a task's own; what the pool has no room for is dropped.
-fn progress(frame: &Frame, job: &Job) {
+pub(super) fn progress(frame: &Frame, job: &Job) {
     #[derive(serde::Deserialize)]
     struct Head {
         state: String,
@@ -122,7 +122,7 @@ fn progress(frame: &Frame, job: &Job) {
 }
 
 /// The next order that is stronger than `heard`; none comes once the sender is gone.
-async fn next_order(orders: &mut watch::Receiver<Order>, heard: Order) -> Order {
+pub(super) async fn next_order(orders: &mut watch::Receiver<Order>, heard: Order) -> Order {
     loop {
         if orders.changed().await.is_err() {
             return std::future::pending().await;

@@ -31,7 +31,8 @@ use super::{
 };
 
 /// The modules of the bootstrap, in the order in which they need each other.
-const MODULES: [(&str, &str); 9] = [
+const MODULES: [(&str, &str); 11] = [
+    ("codec", include_str!("bootstrap/codec.py")),
     ("wire", include_str!("bootstrap/wire.py")),
     ("takeover", include_str!("bootstrap/takeover.py")),
     ("tracer", include_str!("bootstrap/tracer.py")),
@@ -40,6 +41,7 @@ const MODULES: [(&str, &str); 9] = [
     ("logs", include_str!("bootstrap/logs.py")),
     ("application", include_str!("bootstrap/application.py")),
     ("report", include_str!("bootstrap/report.py")),
+    ("loops", include_str!("bootstrap/loops.py")),
     ("pools", include_str!("bootstrap/pools.py")),
 ];
 

@@ -15,10 +15,10 @@ import traceback
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import signals
 from celery.app import trace
-from kombu.serialization import loads, prepare_accept_content
+from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps as json_dumps
 
-from umbel_bootstrap import delegate, takeover, tracer, wire
+from umbel_bootstrap import codec, delegate, tracer, wire
 
 ORDER = struct.Struct(">Q")
 
@@ -26,11 +26,11 @@ ORDER = struct.Struct(">Q")
 class Run:
     """One run of one task."""
 
-    __slots__ = ("attempt", "delegated", "host", "id", "number", "task")
+    __slots__ = ("attempt", "delegated", "host", "id", "number", "retrying", "task")
 
     def __init__(self, number, task_id, task, host, delegated):
         self.number, self.id, self.task, self.host, self.delegated = number, task_id, task, host, delegated
-        self.attempt = None
+        self.attempt = self.retrying = None
 
 
 class Host:
@@ -54,7 +54,7 @@ class Host:
         """A task's call from a frame: `(run, tracer, (id, args, kwargs, request))`; raises what is wrong with the message."""
         headers, properties = head["headers"], head["properties"]
         name, task_id = headers["task"], headers["id"]
-        args, kwargs, embed = loads(payload, head["content_type"], head["content_encoding"], accept=self.accept)
+        args, kwargs, embed = codec.loads(payload, head["content_type"], head["content_encoding"], self.accept)
         kwargs.items  # noqa: B018  Celery's own check that it is a mapping
         task = self.tasks[name]
         delivery = properties.get("delivery_info") or {}
@@ -97,14 +97,19 @@ class Host:
             return self.refused(head, exc)
         self.begin(run)
         try:
+            return self.finish(run, call)
+        finally:
+            self.current = None
+
+    def finish(self, run, call):
+        """Calls a task, in whatever thread this is."""
+        try:
             if run.delegated:
                 return delegate.run(self, run, call)
             call[3]["_umbel_run"] = run
             return self.tracer_of(run)(*call)
         except Exception as exc:
             return self.broken(exc)
-        finally:
-            self.current = None
 
     def begin(self, run):
         self.current = run
@@ -123,14 +128,20 @@ class Host:
         text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
         return tracer.Ending("failure", None, payload=json_dumps(tracer.exception(exc)).encode(), traceback=text)
 
-    def tell(self, number, ending):
-        """Tells the node how a run ended."""
+    def pack(self, number, ending):
+        """The frame that tells the node how a run ended; one without an ending was ended by the node."""
+        if ending is None:
+            return wire.pack(wire.DONE, {"outcome": "ignore", "run": number})
         head = ending.head
         head["run"] = number
         if self.is_spent():
             head["retire"] = True
+        return wire.pack(wire.DONE, head, ending.payload)
+
+    def tell(self, number, ending):
+        """Tells the node how a run ended."""
         self.told.discard(number)
-        self.channel.send(wire.DONE, head, ending.payload)
+        self.channel.send_packed(self.pack(number, ending))
 
     def progress(self, run, state, meta):
         """A state of the task's own."""
@@ -215,5 +226,3 @@ def goodbye(code):
             pass
     os._exit(code)
 
-
-__all__ = ["Host", "Run", "main", "serve", "takeover"]

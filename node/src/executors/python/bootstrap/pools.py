@@ -5,7 +5,7 @@ import random
 import socket
 import sys
 
-from umbel_bootstrap import application, host, logs, wire
+from umbel_bootstrap import application, host, logs, loops, wire
 
 
 def main(app, sock, orders, start, head):
@@ -37,4 +37,4 @@ def processes(head, current):
     return pool
 
 
-POOLS = {"processes": processes}
+POOLS = {"processes": processes, "coroutines": loops.coroutines, "threads": loops.threads}

@@ -9,11 +9,11 @@ Only runs that the node has handed over are taken over. Tasks that are called di
 from celery import states
 from celery.app import trace
 from celery.app.task import Task
-from celery.exceptions import Ignore, ImproperlyConfigured, Retry
-from celery.utils.serialization import raise_with_context
+from celery.exceptions import Ignore, ImproperlyConfigured
 
 celery_build_tracer = trace.build_tracer
 celery_retry = Task.retry
+celery_signature_from_request = Task.signature_from_request
 celery_replace = Task.replace
 celery_on_replace = Task.on_replace
 celery_update_state = Task.update_state
@@ -28,11 +28,17 @@ class Replaced(Ignore):
 
 
 class Attempt:
-    """What a task has said of its next attempt."""
+    """What a task has said of its next attempt: a signature that Celery has made and the node sends."""
 
-    def __init__(self, error, args, kwargs, eta, countdown, options):
-        self.error, self.args, self.kwargs = error, args, kwargs
-        self.eta, self.countdown, self.options = eta, countdown, options
+    def __init__(self, request, signature, options):
+        self.signature, self.options = signature, options
+        # Arguments that stay the same go on as the bytes they came in.
+        self.args = None if signature.args == tuple(request.args) else list(signature.args)
+        self.kwargs = None if signature.kwargs == request.kwargs else signature.kwargs
+
+    def send(self):
+        """As Celery does it."""
+        type(self.signature).apply_async(self.signature)
 
 
 def run_of(request):
@@ -44,32 +50,32 @@ def run_of(request):
 
 
 def retry(self, args=None, kwargs=None, exc=None, throw=True, eta=None, countdown=None, max_retries=None, **options):
-    """`Task.retry`, but the next attempt is sent by the node, together with the end of this one."""
-    request = self.request
-    run = run_of(request)
+    """`Task.retry`, but the next attempt is sent by the node, together with the end of this one.
+
+    A task may catch what this raises, or go on after `throw=False`; then the attempt is sent all the same (`tracer.steps`).
+    """
+    run = run_of(self.request)
     if run is None:
         return celery_retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, **options)
-    retries = request.retries + 1
-    if max_retries is not None:
-        self.override_max_retries = max_retries
-    max_retries = self.max_retries if max_retries is None else max_retries
-    if not eta and countdown is None:
-        countdown = self.default_retry_delay
-    signature = self.signature_from_request(request, args, kwargs, countdown=countdown, eta=eta, retries=retries, **options)
-    if max_retries is not None and retries > max_retries:
-        if exc:
-            raise_with_context(exc)
-        raise self.MaxRetriesExceededError(
-            "Can't retry {}[{}] args:{} kwargs:{}".format(self.name, request.id, signature.args, signature.kwargs),
-            task_args=signature.args,
-            task_kwargs=signature.kwargs,
-        )
-    asked = Retry(exc=exc, when=eta or countdown, is_eager=False, sig=signature)
-    # A task may catch this, or go on after `throw=False`; then the attempt is sent all the same (`tracer.Ending`).
-    run.attempt = (asked, Attempt(exc, args, kwargs, eta, countdown, options))
-    if throw:
-        raise asked
-    return asked
+    run.retrying = options
+    try:
+        return celery_retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+    finally:
+        run.retrying = None
+
+
+def signature_from_request(self, request=None, *args, **kwargs):
+    """`Task.signature_from_request`; one that is made for `retry` is kept where that would send it."""
+    signature = celery_signature_from_request(self, request, *args, **kwargs)
+    run = run_of(self.request)
+    if run is not None and run.retrying is not None:
+        options = run.retrying
+
+        def keep():
+            run.attempt = Attempt(self.request, signature, options)
+
+        signature.apply_async = keep
+    return signature
 
 
 def replace(self, sig):
@@ -108,4 +114,5 @@ def install(build_tracer):
         return build_tracer(name, task, loader, hostname, kwargs.get("app"))
 
     trace.build_tracer = build
-    Task.retry, Task.replace, Task.on_replace, Task.update_state = retry, replace, on_replace, update_state
+    Task.retry, Task.signature_from_request = retry, signature_from_request
+    Task.replace, Task.on_replace, Task.update_state = replace, on_replace, update_state

@@ -19,7 +19,7 @@ from umbel_bootstrap import takeover, tracer
 
 takeover.install(tracer.build_tracer)
 
-from umbel_bootstrap import application, delegate, host, logs, pools, report, wire  # noqa: E402
+from umbel_bootstrap import application, delegate, logs, pools, report, wire  # noqa: E402
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -217,5 +217,3 @@ def offspring():
     except OSError:
         return []
 
-
-__all__ = ["host", "main"]

@@ -43,7 +43,10 @@ class Channel:
 
     def send(self, kind, head, payload=b""):
         """Sends a frame whole; a node that is gone is found out by `receive`."""
-        data = pack(kind, head, payload)
+        self.send_packed(pack(kind, head, payload))
+
+    def send_packed(self, data):
+        """Sends frames that are bytes already."""
         with self.lock:
             try:
                 self.sock.sendall(data)
@@ -60,6 +63,22 @@ class Channel:
             if not data:
                 return None
             self.buffer += data
+
+    def read_available(self):
+        """What has come by now, as a list of frames; `None` when the node is gone. For those who were told that something has."""
+        try:
+            data = self.sock.recv(1 << 18, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        if not data:
+            return None
+        self.buffer += data
+        frames = []
+        while True:
+            frame = self.parse()
+            if frame is None:
+                return frames
+            frames.append(frame)
 
     def receive_with_descriptors(self):
         """As `receive`, keeping descriptors that come along in `descriptors`."""

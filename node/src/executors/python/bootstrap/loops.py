@@ -1,0 +1,232 @@
+"""Many tasks in one process: coroutines on an event loop, or functions on threads.
+
+The main thread has the socket and hands out what comes. Endings that are ready at the same time go out together.
+"""
+
+import asyncio
+import collections.abc
+import contextvars
+import ctypes
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery._state import _task_stack
+
+from umbel_bootstrap import wire
+
+HURRY, TERMINATE = "hurry", "terminate"
+
+here = contextvars.ContextVar("umbel_run", default=None)
+
+
+def identity():
+    """Whose stack of requests is meant: the coroutine's, else the thread's."""
+    run = here.get()
+    return threading.get_ident() if run is None else ("run", run.number)
+
+
+def divide_stacks(app):
+    """Celery keeps `self.request` and `current_task` per thread; many coroutines share one."""
+    stacks = [_task_stack, *(task.request_stack for task in app.tasks.values())]
+    for stack in stacks:
+        if hasattr(type(stack), "__ident_func__"):
+            stack.__ident_func__ = identity
+
+
+class Driven(collections.abc.Coroutine):
+    """A task's coroutine, into which a soft limit can be thrown where `asyncio` would throw `CancelledError`."""
+
+    def __init__(self, coroutine):
+        self.coroutine = coroutine
+        self.hurried = False
+
+    def send(self, value):
+        return self.coroutine.send(value)
+
+    def throw(self, kind, value=None, trace=None):
+        if self.hurried and (kind is asyncio.CancelledError or isinstance(kind, asyncio.CancelledError)):
+            self.hurried = False
+            task = asyncio.current_task()
+            if hasattr(task, "uncancel"):
+                task.uncancel()
+            return self.coroutine.throw(SoftTimeLimitExceeded())
+        return self.coroutine.throw(kind) if value is None else self.coroutine.throw(kind, value, trace)
+
+    def close(self):
+        return self.coroutine.close()
+
+    def __await__(self):
+        return self.coroutine.__await__()
+
+
+class Loop:
+    """Coroutines, all in the main thread."""
+
+    def __init__(self, host):
+        self.host, self.channel = host, host.channel
+        self.running = {}
+        self.outbox = []
+        self.over = None
+
+    async def serve(self):
+        self.loop = asyncio.get_running_loop()
+        self.over = self.loop.create_future()
+        self.channel.sock.setblocking(True)
+        self.loop.add_reader(self.channel.sock.fileno(), self.readable)
+        await self.over
+        self.loop.remove_reader(self.channel.sock.fileno())
+        left = [task for task, _ in self.running.values()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def readable(self):
+        frames = self.channel.read_available()
+        if frames is None:
+            if not self.over.done():
+                self.over.set_result(None)
+            return
+        for kind, head, payload in frames:
+            if kind == wire.RUN:
+                self.begin(head, payload)
+            elif kind == wire.ORDER:
+                self.order(head)
+
+    def begin(self, head, payload):
+        number = head["run"]
+        try:
+            run, call = self.host.prepare(head, payload)
+        except Exception as exc:
+            self.tell(number, self.host.refused(head, exc))
+            return
+        call[3]["_umbel_run"] = run
+        driven = Driven(self.perform(run, call))
+        context = contextvars.copy_context()
+        context.run(here.set, run)
+        self.running[number] = (context.run(self.loop.create_task, driven), driven)
+
+    async def perform(self, run, call):
+        try:
+            ending = await self.host.tracer_of(run).call_async(*call)
+        except asyncio.CancelledError:
+            ending = None
+        except Exception as exc:
+            ending = self.host.broken(exc)
+        self.running.pop(run.number, None)
+        await close_connections()
+        self.tell(run.number, ending)
+
+    def order(self, head):
+        found = self.running.get(head["run"])
+        if found is not None:
+            task, driven = found
+            driven.hurried = head["order"] == HURRY
+            task.cancel()
+
+    def tell(self, number, ending):
+        if not self.outbox:
+            self.loop.call_soon(self.flush)
+        self.outbox.append(self.host.pack(number, ending))
+
+    def flush(self):
+        data, self.outbox = b"".join(self.outbox), []
+        self.channel.send_packed(data)
+
+
+async def close_connections():
+    """Django's connections that a coroutine's threads have used, closed if they are too old."""
+    if Django.close is not None:
+        await Django.close()
+
+
+class Django:
+    """Whether there is one, found out once."""
+
+    close = None
+
+    @classmethod
+    def look(cls, app):
+        if any(type(fixup).__name__ == "DjangoFixup" for fixup in app._fixups if fixup is not None):
+            from asgiref.sync import sync_to_async
+            from django.db import close_old_connections
+
+            cls.close = sync_to_async(close_old_connections, thread_sensitive=True)
+
+
+def coroutines(head, current):
+    """Many coroutines on one event loop."""
+    del head
+    current.get = here.get
+
+    def pool(host):
+        divide_stacks(host.app)
+        Django.look(host.app)
+        asyncio.run(Loop(host).serve())
+
+    return pool
+
+
+class Threads:
+    """Functions on threads. A thread cannot be ended by force: the node ends the process if it must."""
+
+    def __init__(self, host, size):
+        self.host, self.channel = host, host.channel
+        self.pool = ThreadPoolExecutor(size, thread_name_prefix="umbel")
+        self.running = {}
+        self.lock = threading.Lock()
+
+    def serve(self):
+        while True:
+            frame = self.channel.receive()
+            if frame is None:
+                return
+            kind, head, payload = frame
+            if kind == wire.RUN:
+                self.pool.submit(self.perform, head, payload)
+            elif kind == wire.ORDER:
+                self.order(head)
+
+    def perform(self, head, payload):
+        number = head["run"]
+        try:
+            run, call = self.host.prepare(head, payload)
+        except Exception as exc:
+            self.tell(number, self.host.refused(head, exc))
+            return
+        call[3]["_umbel_run"] = run
+        here.set(run)
+        with self.lock:
+            self.running[number] = threading.get_ident()
+        try:
+            ending = self.host.finish(run, call)
+        except SystemExit as exit:
+            # As in a process of its own, where it would be the process's end.
+            os._exit(exit.code if isinstance(exit.code, int) else 1)
+        finally:
+            with self.lock:
+                self.running.pop(number, None)
+            here.set(None)
+        self.tell(number, ending)
+
+    def order(self, head):
+        # While the lock is held the thread cannot go on to another run.
+        with self.lock:
+            thread = self.running.get(head["run"])
+            if thread is not None:
+                exception = ctypes.py_object(SoftTimeLimitExceeded)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
+
+    def tell(self, number, ending):
+        self.channel.send_packed(self.host.pack(number, ending))
+
+
+def threads(head, current):
+    """Many functions on threads."""
+    current.get = here.get
+
+    def pool(host):
+        Threads(host, head["size"]).serve()
+
+    return pool
