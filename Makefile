@@ -1,6 +1,6 @@
 # `make test` is the second of the project's two commands; `cargo run --release -- demo` is the first.
 .DEFAULT_GOAL := help
-.PHONY: help test sim demo bench lint docs fmt
+.PHONY: help test sim proof demo bench lint docs fmt
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -12,10 +12,15 @@ sim: ## Simulate many nodes under faults (SEEDS=10000; SEED=42 runs that one and
 	$(if $(SEED),UMBEL_SIM_SEED=$(SEED),UMBEL_SIM_SEEDS=$(or $(SEEDS),10000)) \
 		cargo test --release --quiet -p umbel-scheduler --test sim any_seed -- --nocapture
 
+proof: ## Prove Redis at length: 200 outages, 20 kills, 5,000 tasks and 500 chords with Celery's workers (some 40 minutes)
+	UMBEL_OUTAGES=200 UMBEL_KILLS=20 UMBEL_FLEET_TASKS=5000 UMBEL_FLEET_CHORDS=500 UMBEL_LONG_TASK_SECS=60 \
+		cargo test -p umbel-tests --test all -- --nocapture --test-threads=1 fault::redis_ compat::fleet
+
 demo: ## Count the words of a folder (FOLDER=path; this repository's sources by default)
 	cargo run --release --quiet -- demo $(if $(FOLDER),"$(FOLDER)")
 
 bench: ## Measure; one JSON line per figure
+	@tests/setup bench
 	cargo build --release --quiet -p umbel-tests --bin bench --bin node-under-test
 	target/release/bench $(MEASURES)
 

@@ -12,21 +12,25 @@ use std::{
 
 use serde_json::{Value, json};
 use umbel::{
-    Client, Node, Signature,
+    Client, Node, Signature, SignatureExt,
+    brokers::Backbone,
     embedded::{Store, StoreOptions},
+    redis::RedisOptions,
 };
+use umbel_tests::servers::redis::RedisServer;
 
 use crate::print;
 
 /// Bounds every wait of a measure.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Tasks a second at low load.
+/// Tasks a second at low load, and at more.
 const RATE: u64 = 200;
+const RATE_MAX: u64 = 1_000;
 /// How long low load lasts.
 const SECONDS: u64 = 10;
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-static STARTS: LazyLock<Vec<AtomicU64>> = LazyLock::new(|| (0..RATE * SECONDS).map(|_| AtomicU64::new(0)).collect());
+static STARTS: LazyLock<Vec<AtomicU64>> = LazyLock::new(|| (0..RATE_MAX * SECONDS).map(|_| AtomicU64::new(0)).collect());
 static LAST_END: AtomicU64 = AtomicU64::new(0);
 static BODY_START: AtomicU64 = AtomicU64::new(0);
 
@@ -57,9 +61,37 @@ async fn hop(number: i64) -> i64 {
     number + 1
 }
 
-async fn node() -> (Node, Client) {
-    let store = Store::temporary(StoreOptions::default()).unwrap();
-    let backbone = umbel::brokers::Backbone::embedded(store).unwrap();
+/// How late it starts, in microseconds since `at`, which is in milliseconds since 1970.
+#[umbel::task(name = "due")]
+async fn due(number: usize, at: i64) -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64;
+    STARTS[number].store((now - at * 1_000).max(0) as u64 * 1_000, Ordering::Relaxed);
+    number as i64
+}
+
+/// What a measure stands on; a server goes with it.
+struct Ground {
+    backbone: Backbone,
+    on: &'static str,
+    _server: Option<RedisServer>,
+}
+
+impl Ground {
+    fn embedded() -> Self {
+        let store = Store::temporary(StoreOptions::default()).unwrap();
+        Self { backbone: Backbone::embedded(store).unwrap(), on: "embedded", _server: None }
+    }
+
+    /// Messages in one database, results in another.
+    fn redis() -> Self {
+        let server = RedisServer::default();
+        let backbone = Backbone::open_with(&server.url(0), Some(&server.url(1)), StoreOptions::default(), RedisOptions::default()).unwrap();
+        Self { backbone, on: "redis", _server: Some(server) }
+    }
+}
+
+async fn node(ground: &Ground) -> (Node, Client) {
+    let backbone = ground.backbone.clone();
     let node = Node::builder()
         .concurrency(16)
         .backbone(backbone.broker, backbone.backend, backbone.ledger)
@@ -67,6 +99,7 @@ async fn node() -> (Node, Client) {
         .task(part)
         .task(body)
         .task(hop)
+        .task(due)
         .start()
         .await
         .unwrap();
@@ -74,14 +107,28 @@ async fn node() -> (Node, Client) {
     (node, client)
 }
 
-/// Publish to start at [`RATE`] a second: from the call of `submit`, and from its return, when the task is durable.
+/// The measures of this file on Redis.
+pub(crate) async fn redis() {
+    for rate in [RATE, RATE_MAX] {
+        publish_to_start(Ground::redis(), rate).await;
+    }
+    all_workflows(Ground::redis()).await;
+    scheduled(Ground::redis()).await;
+}
+
+/// Publish to start at [`RATE`] a second.
 pub(crate) async fn run() {
-    let (node, client) = node().await;
+    publish_to_start(Ground::embedded(), RATE).await;
+}
+
+/// From the call of `submit`, and from its return, when the task is durable, to the start of the task.
+async fn publish_to_start(ground: Ground, rate: u64) {
+    let (node, client) = node(&ground).await;
     let padding = "x".repeat(300);
-    let mut clock = tokio::time::interval(Duration::from_nanos(1_000_000_000 / RATE));
+    let mut clock = tokio::time::interval(Duration::from_nanos(1_000_000_000 / rate));
     let mut called = Vec::new();
     let mut waits = Vec::new();
-    for number in 0..(RATE * SECONDS) as usize {
+    for number in 0..(rate * SECONDS) as usize {
         clock.tick().await;
         let (client, padding, begun) = (client.clone(), padding.clone(), now());
         called.push(begun);
@@ -102,7 +149,7 @@ pub(crate) async fn run() {
     drop(node);
     print(
         "publish_to_start",
-        json!({ "per_s": RATE, "tasks": from_call.len(), "from_call_ms": spread(from_call), "from_durable_ms": spread(from_durable) }),
+        json!({ "on": ground.on, "per_s": rate, "tasks": from_call.len(), "from_call_ms": spread(from_call), "from_durable_ms": spread(from_durable) }),
     );
 }
 
@@ -113,9 +160,30 @@ fn spread(mut nanos: Vec<u64>) -> Value {
     json!({ "p50": rounded(at(0.5)), "p99": rounded(at(0.99)), "max": rounded(at(1.0)) })
 }
 
+/// Lateness of tasks that become due at [`RATE_MAX`] a second.
+async fn scheduled(ground: Ground) {
+    let (node, client) = node(&ground).await;
+    let count = (RATE_MAX * SECONDS) as usize;
+    let first = umbel::clock::now() + 20_000;
+    let calls = (0..count).map(|number| {
+        let at = first + number as i64 * 1_000 / RATE_MAX as i64;
+        let eta = umbel::proto::Timestamp::from_millis(at);
+        due::s(number, at).eta(eta.as_str())
+    });
+    let result = client.submit(Signature::group(calls)).await.unwrap();
+    result.get::<Vec<i64>>(PATIENCE).await.unwrap();
+    let late: Vec<u64> = STARTS.iter().take(count).map(|start| start.load(Ordering::Relaxed)).collect();
+    drop(node);
+    print("eta", json!({ "on": ground.on, "due_per_s": RATE_MAX, "tasks": count, "late_ms": spread(late) }));
+}
+
 /// Chords of 1,000 and 10,000, a chain of 200, a group of 5,000.
 pub(crate) async fn workflows() {
-    let (node, client) = node().await;
+    all_workflows(Ground::embedded()).await;
+}
+
+async fn all_workflows(ground: Ground) {
+    let (node, client) = node(&ground).await;
     for size in [1_000_i64, 10_000] {
         let header = (0..size).map(part::s);
         let begun = Instant::now();
@@ -125,6 +193,7 @@ pub(crate) async fn workflows() {
         assert_eq!(sum, size * (size - 1) / 2);
         let gap = BODY_START.load(Ordering::Relaxed).saturating_sub(LAST_END.swap(0, Ordering::Relaxed));
         let figures = json!({
+            "on": ground.on,
             "size": size,
             "submit_ms": submitted.as_millis() as u64,
             "whole_ms": begun.elapsed().as_millis() as u64,
@@ -139,13 +208,13 @@ pub(crate) async fn workflows() {
     let whole = begun.elapsed();
     print(
         "chain",
-        json!({ "steps": 200, "whole_ms": whole.as_millis() as u64, "hop_ms": (whole.as_micros() as f64 / 200.0).round() / 1e3 }),
+        json!({ "on": ground.on, "steps": 200, "whole_ms": whole.as_millis() as u64, "hop_ms": (whole.as_micros() as f64 / 200.0).round() / 1e3 }),
     );
     let begun = Instant::now();
     let result = client.submit(Signature::group((0..5_000).map(part::s))).await.unwrap();
     let values: Vec<i64> = result.get(PATIENCE).await.unwrap();
     assert_eq!(values, (0..5_000).collect::<Vec<_>>());
     let secs = begun.elapsed().as_secs_f64();
-    print("group", json!({ "size": 5_000, "whole_ms": (secs * 1e3) as u64, "per_s": (5_000.0 / secs).round() }));
+    print("group", json!({ "on": ground.on, "size": 5_000, "whole_ms": (secs * 1e3) as u64, "per_s": (5_000.0 / secs).round() }));
     drop(node);
 }

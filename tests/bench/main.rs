@@ -6,6 +6,7 @@
 
 mod latency;
 mod native;
+mod peers;
 mod process;
 mod redis;
 mod store;
@@ -16,7 +17,8 @@ use serde_json::{Map, Value, json};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The names of the measures.
-const MEASURES: [&str; 8] = ["store", "native", "backlog", "latency", "workflows", "process", "million", "redis"];
+const MEASURES: [&str; 10] =
+    ["store", "native", "backlog", "latency", "workflows", "process", "million", "redis", "redis-latency", "redis-peers"];
 
 /// How many tasks a measure runs.
 fn tasks() -> usize {
@@ -43,7 +45,10 @@ async fn main() {
             "store" => store::run().await,
             "native" => native::run().await,
             "backlog" => store::backlog().await,
-            "redis" => redis::run().await,
+            "redis" => redis::run(false).await,
+            // The same, with what others drain in the same run.
+            "redis-peers" => redis::run(true).await,
+            "redis-latency" => latency::redis().await,
             "latency" => latency::run().await,
             "workflows" => latency::workflows().await,
             "process" => process::run(),

@@ -1,11 +1,12 @@
 //! The Redis broker, backend and ledger under a node, against what the server itself can do in the same run.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use umbel::{
     Node,
     brokers::{Backbone, redis::RedisBroker},
@@ -13,7 +14,7 @@ use umbel::{
 };
 use umbel_tests::{conformance::making, servers::redis::RedisServer, wait::until_async};
 
-use crate::{print, tasks};
+use crate::{peers, print, tasks};
 
 static DONE: AtomicUsize = AtomicUsize::new(0);
 
@@ -91,7 +92,7 @@ async fn limit(server: &RedisServer, count: usize) -> (f64, f64) {
 }
 
 /// A drain of no-op tasks with results, acknowledged late.
-pub(crate) async fn run() {
+pub(crate) async fn run(with_peers: bool) {
     let server = RedisServer::default();
     let count = tasks();
     let (limit, limit_cpu) = limit(&server, count).await;
@@ -106,29 +107,39 @@ pub(crate) async fn run() {
     })
     .await;
     let (elapsed, spent) = (begun.elapsed().as_secs_f64(), cpu(&server) - before);
-    let idle = idle(&server).await;
-    print(
-        "redis",
-        json!({
-            "tasks": count, "limit_per_s": limit.round(), "limit_server_ms": limit_cpu, "drain_per_s": (count as f64 / elapsed).round(),
-            "ratio": count as f64 / elapsed / limit, "server_ms_per_task": spent * 1000.0 / count as f64, "idle_commands_per_s": idle,
-        }),
-    );
+    let idle = idle(&server);
+    let rate = count as f64 / elapsed;
+    let mut figures = json!({
+        "tasks": count, "limit_per_s": limit.round(), "limit_server_ms": limit_cpu, "drain_per_s": rate.round(),
+        "ratio": rate / limit, "server_ms_per_task": spent * 1000.0 / count as f64, "idle": idle,
+    });
     drop(node);
+    if with_peers {
+        let (celery, bull) = (peers::celery(), peers::bull());
+        figures["celery_prefork_per_s"] = celery.round().into();
+        figures["times_celery"] = (rate / celery).into();
+        figures["bullmq_per_s"] = bull.into();
+        figures["times_bullmq"] = (rate / bull).into();
+    }
+    print("redis", figures);
 }
 
-/// Commands that an idle node sends in a second, those inside of scripts aside.
-async fn idle(server: &RedisServer) -> f64 {
-    let calls = || -> u64 {
-        let info: String = server.ask(&["INFO", "commandstats"]);
-        // What scripts call is counted too; what clients send is the scripts themselves, and what no script calls.
-        let of = |name: &str| {
-            let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
-            line.and_then(|line| line.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
-        };
-        ["evalsha", "ping", "exists", "smembers"].into_iter().map(of).sum()
-    };
-    let (begun, before) = (Instant::now(), calls());
-    tokio::time::sleep(Duration::from_secs(10)).await; // workload: an idle node
-    (calls() - before) as f64 / begun.elapsed().as_secs_f64()
+/// Commands that an idle node sends in a second; what scripts call is the server's own business.
+fn idle(server: &RedisServer) -> Value {
+    let mut connection = redis::Client::open(server.url(0)).unwrap().get_connection().unwrap();
+    connection.send_packed_command(&redis::cmd("MONITOR").get_packed_command()).unwrap();
+    connection.recv_response().unwrap();
+    connection.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (begun, mut seen) = (Instant::now(), BTreeMap::<String, u64>::new());
+    while begun.elapsed() < Duration::from_secs(20) {
+        // An error is a tenth of a second without a command.
+        let Ok(value) = connection.recv_response() else { continue };
+        let line: String = redis::from_redis_value(value).unwrap_or_default();
+        if !line.contains(" lua]") {
+            let name = line.split('"').nth(1).unwrap_or_default().to_lowercase();
+            *seen.entry(name).or_default() += 1;
+        }
+    }
+    let per_s = seen.values().sum::<u64>() as f64 / begun.elapsed().as_secs_f64();
+    json!({ "per_s": per_s, "commands": seen, "seconds": begun.elapsed().as_secs() })
 }

@@ -168,6 +168,21 @@ fn every_address_of_celerys_works() {
     }
 }
 
+/// Goal: names that a fleet has agreed on stand before every key.
+#[test]
+fn prefixes_are_kept_to() {
+    let server = RedisServer::default();
+    let mut machine = Machine::new(&server.url(0));
+    let more = "[broker]\nglobal_keyprefix = \"shop:\"\nvisibility_timeout = \"12h\"\n[results]\nglobal_keyprefix = \"results\"\n";
+    std::fs::write(machine.home().join("umbel.toml"), format!("{more}{TASKS}")).unwrap();
+    machine.start("one");
+    machine.ready(1);
+    assert_eq!(machine.text(&["call", "text.echo", "in", "--wait", "-t", "60"]), "\"in\"");
+    let keys: Vec<String> = server.ask(&["KEYS", "*"]);
+    let strangers: Vec<&String> = keys.iter().filter(|key| !key.starts_with("shop:") && !key.starts_with("results_")).collect();
+    assert!(strangers.is_empty() && keys.len() > 3, "{keys:?}");
+}
+
 /// Goal: when a sentinel makes another server the master, the node follows without a restart, and what was replicated is done.
 #[test]
 fn a_node_follows_a_failover() {

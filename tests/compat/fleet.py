@@ -12,7 +12,12 @@ from celery import Celery, chain, chord, group
 
 app = Celery("fleet", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
 app.conf.update(
-    broker_transport_options={"visibility_timeout": float(os.environ.get("VISIBILITY", "3600"))},
+    broker_transport_options={
+        "visibility_timeout": float(os.environ.get("VISIBILITY", "3600")),
+        # Looks for what was not acknowledged in time every second, instead of every hundred.
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    },
     broker_connection_retry_on_startup=True,
     task_acks_late=True,
     worker_prefetch_multiplier=1,
@@ -21,13 +26,23 @@ app.conf.update(
 )
 
 
-@app.task(name="add")
-def add(a, b):
+def ran(task_id):
+    """Writes down that a task runs here, where the test wants it: one line, one system call."""
+    ledger = os.environ.get("LEDGER")
+    if ledger:
+        with open(ledger, "ab", buffering=0) as file:
+            file.write(f"celery {task_id}\n".encode())
+
+
+@app.task(name="add", bind=True)
+def add(self, a, b):
+    ran(self.request.id)
     return a + b
 
 
-@app.task(name="total")
-def total(numbers):
+@app.task(name="total", bind=True)
+def total(self, numbers):
+    ran(self.request.id)
     return sum(numbers)
 
 
@@ -54,7 +69,7 @@ def hang(seconds):
     return "ended"
 
 
-WAIT = 60
+WAIT = float(os.environ.get("WAIT", "60"))
 
 
 def outcome(result):
@@ -103,8 +118,31 @@ def chords(queues):
     return told
 
 
+def fleet(queues):
+    """Many tasks and many chords on one queue; what is wrong, and the ids of everything."""
+    tasks, size = int(sys.argv[3]), 5
+    chords = int(sys.argv[4])
+    plain = [add.apply_async((i, i), queue=queues[0]) for i in range(tasks)]
+    header = lambda at: [add.s(at, i).set(queue=queues[0]) for i in range(size)]
+    bodies = [chord(header(at), total.s().set(queue=queues[0]))() for at in range(chords)]
+    wrong = []
+    for i, result in enumerate(plain):
+        value = outcome(result)
+        if value != 2 * i:
+            wrong.append(["task", i, value])
+    for at, result in enumerate(bodies):
+        value = outcome(result)
+        if value != size * at + sum(range(size)):
+            wrong.append(["chord", at, value])
+    ids = [result.id for result in plain] + [result.id for result in bodies]
+    for result in bodies:
+        ids.extend(member.id for member in result.parent.results)
+    return {"wrong": wrong, "ids": ids}
+
+
 def submit(queues):
-    return {"id": hang.apply_async((float(sys.argv[3]),), queue=queues[0]).id}
+    countdown = float(sys.argv[4]) if len(sys.argv) > 4 else None
+    return {"id": hang.apply_async((float(sys.argv[3]),), queue=queues[0], countdown=countdown).id}
 
 
 def get(queues):
@@ -112,5 +150,5 @@ def get(queues):
 
 
 if __name__ == "__main__":
-    scenario = {"basics": basics, "chords": chords, "submit": submit, "get": get}[sys.argv[1]]
+    scenario = {"basics": basics, "chords": chords, "submit": submit, "get": get, "fleet": fleet}[sys.argv[1]]
     print(json.dumps(scenario(sys.argv[2].split(","))))

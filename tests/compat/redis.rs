@@ -51,7 +51,7 @@ fn environment(server: &RedisServer, visibility: f64) -> Vec<(&'static str, Stri
     vec![("BROKER", server.url(0)), ("BACKEND", server.url(1)), ("VISIBILITY", visibility.to_string())]
 }
 
-fn celery(version: &str, server: &RedisServer, visibility: f64) -> Command {
+pub(super) fn celery(version: &str, server: &RedisServer, visibility: f64) -> Command {
     let mut command = Command::new(python(version));
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat");
     command.env_clear().envs(environment(server, visibility)).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(folder);
@@ -60,7 +60,7 @@ fn celery(version: &str, server: &RedisServer, visibility: f64) -> Command {
 }
 
 /// Runs a client to its end and reads what it tells.
-async fn client(version: &str, server: &RedisServer, arguments: &[&str]) -> Json {
+pub(super) async fn client(version: &str, server: &RedisServer, arguments: &[&str]) -> Json {
     let mut command = celery(version, server, 3600.0);
     command.arg("fleet.py").args(arguments);
     let output = soon("the client", tokio::task::spawn_blocking(move || command.output().unwrap())).await.unwrap();
@@ -69,11 +69,17 @@ async fn client(version: &str, server: &RedisServer, arguments: &[&str]) -> Json
 }
 
 /// A Celery worker of one process.
-struct Worker(Child);
+pub(super) struct Worker(Child);
 
 impl Worker {
-    fn start(version: &str, server: &RedisServer, queues: &str, visibility: f64) -> Self {
+    pub(super) fn start(version: &str, server: &RedisServer, queues: &str, visibility: f64) -> Self {
+        Self::start_with(version, server, queues, visibility, &[])
+    }
+
+    /// With more of an environment.
+    pub(super) fn start_with(version: &str, server: &RedisServer, queues: &str, visibility: f64, more: &[(&str, String)]) -> Self {
         let mut command = celery(version, server, visibility);
+        command.envs(more.iter().map(|(name, value)| (name, value)));
         command.args(["-m", "celery", "-A", "fleet", "worker", "-P", "solo", "-Q", queues, "-n"]);
         command.arg(format!("{}@test", version.replace('.', "-"))).args(["--without-gossip", "--without-mingle"]);
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
@@ -92,7 +98,7 @@ impl Drop for Worker {
     }
 }
 
-fn backbone(server: &RedisServer, options: RedisOptions) -> Backbone {
+pub(super) fn backbone(server: &RedisServer, options: RedisOptions) -> Backbone {
     Backbone::open_with(&server.url(0), Some(&server.url(1)), StoreOptions::default(), options).unwrap()
 }
 

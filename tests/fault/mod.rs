@@ -6,4 +6,6 @@ mod actors_outage;
 mod actors_time;
 mod crash;
 mod redis;
+mod redis_nodes;
+mod redis_outages;
 mod rig;

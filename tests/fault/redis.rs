@@ -1,86 +1,17 @@
-//! Redis servers that go away, freeze, cut connections or want to see a certificate.
+//! Redis servers that freeze, or want to see a certificate. Whole outages are in `redis_outages.rs`.
 
-use std::{
-    collections::BTreeMap,
-    sync::Mutex,
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use umbel::{
-    Node,
-    brokers::{Backbone, Broker, Subscribe, redis::RedisBroker},
-    client::Client,
-    embedded::StoreOptions,
+    brokers::{Broker, Subscribe, redis::RedisBroker},
     redis::{LinkState, RedisOptions, Target},
     scheduler::Release,
 };
 use umbel_tests::{
     conformance::making::{id, message},
     servers::redis::{RedisServer, Sentinel, Setup},
-    wait::{soon, until, until_async},
+    wait::{soon, until_async},
 };
-
-static RUNS: Mutex<BTreeMap<i64, u32>> = Mutex::new(BTreeMap::new());
-
-#[umbel::task(name = "outage.note")]
-async fn note(number: i64) -> i64 {
-    *RUNS.lock().unwrap().entry(number).or_default() += 1;
-    number
-}
-
-/// Submits until it is accepted: a client that is refused asks again.
-async fn submit(client: &Client, number: i64) -> umbel::AsyncResult {
-    until_async("the submission is accepted", || async { client.submit_as(note::s(number), &format!("note-{number}")).await.ok() }).await
-}
-
-/// Whatever happens to the server, everything submitted ends well, and nobody is restarted.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn outages_are_pauses() {
-    let mut server = RedisServer::durable();
-    let Backbone { broker, backend, ledger } =
-        Backbone::open_with(&server.url(0), Some(&server.url(1)), StoreOptions::default(), RedisOptions::default()).unwrap();
-    let builder = Node::builder().name("outage").queues(["celery"]).concurrency(4).backbone(broker, backend, ledger).task(note);
-    let node = soon("the node", builder.start()).await.unwrap();
-    let client = node.client();
-    let (mut results, mut number) = (Vec::new(), 0);
-    for round in 0..12 {
-        for _ in 0..20 {
-            results.push((number, submit(&client, number).await));
-            number += 1;
-        }
-        match round % 4 {
-            0 => server.cut(),
-            1 => {
-                server.freeze();
-                thread::sleep(Duration::from_millis(1000 + 500 * round)); // workload: the length of the outage
-                server.thaw();
-            }
-            2 => {
-                server.kill();
-                server.restart();
-            }
-            _ => {
-                server.stop();
-                thread::sleep(Duration::from_millis(700)); // workload: the length of the outage
-                server.restart();
-            }
-        }
-        let back = Instant::now();
-        let first = submit(&client, number).await;
-        until_async("the first task after the outage has ended", || async { first.get::<i64>(Duration::from_secs(5)).await.ok() }).await;
-        println!("outage {round}: the first task has ended {} ms after the server was back", back.elapsed().as_millis());
-        results.push((number, first));
-        number += 1;
-    }
-    for (number, result) in results {
-        let value = until_async("a task has ended", || async { result.get::<i64>(Duration::from_secs(5)).await.ok() }).await;
-        assert_eq!(value, number);
-    }
-    until("everything is acknowledged", || (server.ask::<String>(&["TYPE", "unacked"]) == "none").then_some(()));
-    let runs = RUNS.lock().unwrap();
-    assert_eq!(runs.len() as i64, number, "tasks that never ran");
-}
 
 /// A frozen server is noticed although no socket breaks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

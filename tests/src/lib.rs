@@ -4,6 +4,7 @@
 pub mod conformance;
 pub mod crash;
 pub mod program;
+pub mod proxy;
 pub mod python;
 pub mod servers;
 pub mod wait;

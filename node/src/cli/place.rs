@@ -17,6 +17,7 @@ use crate::{
     brokers::Backbone,
     config::{self, Config, Loaded, Raw, Url, UrlKind},
     embedded::{OpenError, Store, StoreOptions},
+    redis::{Layout, RedisOptions},
 };
 
 /// Flags that every verb takes, before it or behind it.
@@ -102,7 +103,7 @@ pub(super) fn open(config: &Config, broker: &config::Sourced<Url>, patience: Dur
         UrlKind::Embedded => open_store(config, store_file(config, broker), patience),
         _ => {
             let results = config.results.as_ref().map(|url| url.expose());
-            Backbone::open(broker.expose(), results, store_options(config)).map_err(|error| {
+            Backbone::open_with(broker.expose(), results, store_options(config), redis_options(config)).map_err(|error| {
                 Failure::new(Exit::Unavailable, "cannot use the broker", error)
                     .value_from(broker.to_string(), broker.origin.to_string())
                     .hint(format!("{} doctor", program()))
@@ -133,6 +134,19 @@ pub(super) fn open_store(config: &Config, file: PathBuf, patience: Duration) -> 
         }
     };
     Backbone::embedded(store).map_err(|error| failed(Exit::Failed, error.to_string()))
+}
+
+fn redis_options(config: &Config) -> RedisOptions {
+    let expires = config.results_expire.value;
+    let prefix = |prefix: &Option<config::Sourced<String>>| prefix.as_ref().map(|prefix| prefix.value.clone()).unwrap_or_default();
+    let transport = &config.transport;
+    RedisOptions {
+        layout: Layout { prefix: prefix(&transport.broker_prefix), ..Layout::default() },
+        visibility_timeout: transport.visibility_timeout.value,
+        result_prefix: prefix(&transport.results_prefix),
+        result_expires: (!expires.is_zero()).then_some(expires),
+        ..RedisOptions::default()
+    }
 }
 
 fn store_options(config: &Config) -> StoreOptions {

@@ -34,6 +34,11 @@ pub static KEYS: &[Key] = &[
     Key::new("results.expires", Duration(0, YEAR), "How long results are kept; 0 keeps them for ever.")
         .celery(&["result_expires"])
         .default("1d"),
+    // Names and times that the whole fleet has to agree on: Celery's transport options.
+    Key::new("broker.visibility_timeout", Duration(1, YEAR), "How long Celery workers leave a message on Redis to the worker that took it; the same in the whole fleet, Celery's workers included.")
+        .default("1h"),
+    Key::new("broker.global_keyprefix", Text, "What stands before the broker's keys on Redis."),
+    Key::new("results.global_keyprefix", Text, "What stands before the keys of results on Redis."),
     // Queues
     Key::new("queues.default", Text, "The queue of tasks that nothing sends elsewhere.")
         .flag("--default-queue")

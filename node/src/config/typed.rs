@@ -31,6 +31,8 @@ pub struct Config {
     pub results: Option<Sourced<Url>>,
     /// `results.expires`; zero is for ever.
     pub results_expire: Sourced<Duration>,
+    /// `broker.visibility_timeout`, `broker.global_keyprefix`, `results.global_keyprefix`.
+    pub transport: Transport,
     /// `queues.default`.
     pub default_queue: Sourced<String>,
     /// `beat.queue`.
@@ -63,6 +65,17 @@ pub struct Config {
     pub celery: Vec<(String, Sourced<Value>)>,
     /// All values as they were found, for `config show` and [`super::diff`].
     pub resolved: Resolved,
+}
+
+/// What Celery calls transport options.
+#[derive(Debug, Clone)]
+pub struct Transport {
+    /// How long Celery workers leave a message to the worker that took it.
+    pub visibility_timeout: Sourced<Duration>,
+    /// What stands before the broker's keys.
+    pub broker_prefix: Option<Sourced<String>>,
+    /// What stands before the keys of results.
+    pub results_prefix: Option<Sourced<String>>,
 }
 
 /// `worker.*`.
@@ -162,6 +175,11 @@ impl Config {
             broker,
             results,
             results_expire: resolved.must("results.expires"),
+            transport: Transport {
+                visibility_timeout: resolved.must("broker.visibility_timeout"),
+                broker_prefix: resolved.get(&Name::plain("broker.global_keyprefix")),
+                results_prefix: resolved.get(&Name::plain("results.global_keyprefix")),
+            },
             default_queue: resolved.must("queues.default"),
             beat_queue: resolved.get(&Name::plain("beat.queue")),
             worker: worker(&resolved, host, errors),

@@ -155,20 +155,28 @@ local function conclude(p, group)
 end
 
 -- Second look: fences and everything of the results' database.
-local ok, answers, released = {}, {}, {}
+local answers, released = {}, {}
+-- What is left for the broker's database: positions of effects and the deliveries they pay for; what is paid; whether some of that had begun.
+local later, later_field, pending, gone, begun_gone = {}, {}, 0, {}, false
 for c = 1, commits do
   local a = starts[c]
   local kind, good = ARGV[a], true
   if kind == 'D' then
     local field = ARGV[a + 1]
-    good = (scores[field_of[c]] or redis.call('SISMEMBER', KEYS[3], field) == 1) and not released[field]
+    good = not released[field]
+    if good and not scores[field_of[c]] then
+      use(broker_db)
+      good = redis.call('SISMEMBER', KEYS[3], field) == 1
+      begun_gone = begun_gone or good
+    end
   elseif kind == 'C' then
     use(results_db)
     good = conclude(ARGV[a + 1], ARGV[a + 2])
   elseif kind == 'U' then
+    use(broker_db)
     good = redis.call('SET', ARGV[a + 1], '1', 'NX', 'EX', ARGV[a + 2])
   end
-  ok[c], answers[c] = good, (good or kind == 'U') and 1 or 0
+  answers[c] = (good or kind == 'U') and 1 or 0
   if good then
     local field = kind == 'D' and ARGV[a + 1] or nil
     a = a + 1 + fence_width[kind]
@@ -180,15 +188,21 @@ for c = 1, commits do
       elseif code == 'A' then use(results_db) complete = part(a + 1)
       elseif code == 'H' then use(results_db) complete = open_chord(a + 1)
       elseif code == 'N' then use(results_db) grow(ARGV[a + 1], ARGV[a + 2])
-      elseif code == 'K' or code == 'Q' or code == 'T' or code == 'X' then released[field] = true end
+      else
+        if code == 'K' then gone[#gone + 1] = field
+        else
+          pending = pending + 1
+          later[pending], later_field[pending] = a, field or false
+        end
+        if code ~= 'P' and code ~= 'S' and code ~= 'B' then released[field] = true end
+      end
       if complete then ready = ready or {} ready[#ready + 1] = complete end
       a = a + 1 + width[code]
     end
     if ready then answers[c] = ready end
   end
-  -- Fences of later commits look into the broker's database.
-  use(broker_db)
 end
+use(broker_db)
 
 local function schedule(a, due)
   local queue, id = ARGV[a], ARGV[a + 1]
@@ -197,40 +211,31 @@ local function schedule(a, due)
   redis.call('ZADD', KEYS[4], 'LT', due, queue)
 end
 
--- Third look: everything of the broker's database. What has been paid goes in one command each.
-local gone, unindexed, begun_gone = {}, {}, false
-for c = 1, commits do
-  if ok[c] then
-    local a = starts[c]
-    local kind = ARGV[a]
-    local field = kind == 'D' and ARGV[a + 1] or nil
-    a = a + 1 + fence_width[kind]
-    local effects = tonumber(ARGV[a])
-    a = a + 1
-    for _ = 1, effects do
-      local code = ARGV[a]
-      if code == 'K' then gone[#gone + 1] = field
-      elseif code == 'P' then redis.call('LPUSH', ARGV[a + 1], ARGV[a + 2])
-      elseif code == 'S' then schedule(a + 1, ARGV[a + 3])
-      elseif code == 'Q' then redis.call('RPUSH', ARGV[a + 1], ARGV[a + 2]) gone[#gone + 1] = field
-      elseif code == 'T' then schedule(a + 1, now + ARGV[a + 3]) gone[#gone + 1] = field
-      elseif code == 'X' then
-        redis.call('HSET', KEYS[6], ARGV[a + 1], ARGV[a + 2])
-        -- Letters of one millisecond keep their order.
-        redis.call('ZADD', KEYS[5], time[1] * 1000 + (time[2] + c / 10000) / 1000, ARGV[a + 1])
-        gone[#gone + 1] = field
-        local limit = tonumber(ARGV[a + 3])
-        if redis.call('ZCARD', KEYS[5]) > limit then
-          local oldest = redis.call('ZPOPMIN', KEYS[5])
-          redis.call('HDEL', KEYS[6], oldest[1])
-        end
-      elseif code == 'B' then
-        redis.call('SADD', KEYS[3], field)
-        unindexed[#unindexed + 1] = field
+-- Third look: everything of the broker's database but what has merely been paid, which goes in one command each.
+local unindexed = {}
+for i = 1, pending do
+  local a, field = later[i], later_field[i]
+  local code = ARGV[a]
+  if code == 'P' then redis.call('LPUSH', ARGV[a + 1], ARGV[a + 2])
+  elseif code == 'S' then schedule(a + 1, ARGV[a + 3])
+  elseif code == 'B' then
+    redis.call('SADD', KEYS[3], field)
+    unindexed[#unindexed + 1] = field
+    begun_gone = true
+  else
+    gone[#gone + 1] = field
+    if code == 'Q' then redis.call('RPUSH', ARGV[a + 1], ARGV[a + 2])
+    elseif code == 'T' then schedule(a + 1, now + ARGV[a + 3])
+    elseif code == 'X' then
+      redis.call('HSET', KEYS[6], ARGV[a + 1], ARGV[a + 2])
+      -- Letters of one millisecond keep their order.
+      redis.call('ZADD', KEYS[5], time[1] * 1000 + (time[2] + i / 10000) / 1000, ARGV[a + 1])
+      local limit = tonumber(ARGV[a + 3])
+      if redis.call('ZCARD', KEYS[5]) > limit then
+        local oldest = redis.call('ZPOPMIN', KEYS[5])
+        redis.call('HDEL', KEYS[6], oldest[1])
       end
-      a = a + 1 + width[code]
     end
-    if field and not scores[field_of[c]] then begun_gone = true end
   end
 end
 for from = 1, #gone, 4000 do
