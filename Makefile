@@ -1,6 +1,6 @@
 # `make test` is the second of the project's two commands; `cargo run --release -- demo` is the first.
 .DEFAULT_GOAL := help
-.PHONY: help test sim proof demo bench lint docs fmt
+.PHONY: help test sim proof beat demo bench lint docs fmt
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -15,6 +15,9 @@ sim: ## Simulate many nodes under faults (SEEDS=10000; SEED=42 runs that one and
 proof: ## Prove Redis at length: 200 outages, 20 kills, 5,000 tasks and 500 chords with Celery's workers (some 40 minutes)
 	UMBEL_OUTAGES=200 UMBEL_KILLS=20 UMBEL_FLEET_TASKS=5000 UMBEL_FLEET_CHORDS=500 UMBEL_LONG_TASK_SECS=60 \
 		cargo test -p umbel-tests --test all -- --nocapture --test-threads=1 fault::redis_ compat::fleet
+
+beat: ## Kill the leader of beat again and again (KILLS=200)
+	UMBEL_BEAT_KILLS=$(or $(KILLS),200) cargo nextest run --release -p umbel-tests --no-capture beat::leaders
 
 demo: ## Count the words of a folder (FOLDER=path; this repository's sources by default)
 	cargo run --release --quiet -- demo $(if $(FOLDER),"$(FOLDER)")

@@ -13,6 +13,7 @@ use umbel_scheduler::{Settings, window};
 use crate::{
     actors::{
         Credits, Registry, Shared,
+        beat::{BeatOptions, BeatSeat},
         chance::Backoff,
         consumer::Seat,
         gauges::Gauges,
@@ -246,7 +247,8 @@ impl Node {
 #[derive(Debug)]
 pub struct NodeBuilder {
     name: Option<NodeId>,
-    queues: Vec<QueueName>,
+    queues: Option<Vec<QueueName>>,
+    beat: Option<BeatOptions>,
     concurrency: usize,
     prefetch_multiplier: u32,
     lease: Duration,
@@ -264,7 +266,8 @@ impl Default for NodeBuilder {
     fn default() -> Self {
         Self {
             name: None,
-            queues: Vec::new(),
+            queues: None,
+            beat: None,
             concurrency: std::thread::available_parallelism().map_or(1, usize::from),
             prefetch_multiplier: 4,
             lease: Duration::from_millis(2500),
@@ -288,10 +291,17 @@ impl NodeBuilder {
         self
     }
 
-    /// The queues it takes from; the settings' default queue by default.
+    /// The queues it takes from; the settings' default queue by default, and with none of them nothing.
     #[must_use]
     pub fn queues<Q: Into<QueueName>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
-        self.queues = queues.into_iter().map(Into::into).collect();
+        self.queues = Some(queues.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sends scheduled tasks, whenever it leads. Where the broker keeps no schedules, a warning says so and nothing is sent.
+    #[must_use]
+    pub fn beat(mut self, options: BeatOptions) -> Self {
+        self.beat = Some(options);
         self
     }
 
@@ -394,7 +404,10 @@ impl NodeBuilder {
         if executors.is_empty() {
             return Err(StartError::NoExecutor);
         }
-        let queues = if self.queues.is_empty() { vec![self.settings.default_queue.clone()] } else { self.queues };
+        let queues = match self.queues {
+            None => vec![self.settings.default_queue.clone()],
+            Some(queues) => queues,
+        };
         let (executors, slots): (Vec<_>, Vec<usize>) =
             executors.into_iter().map(|(executor, slots)| (executor, slots.unwrap_or(self.concurrency))).unzip();
         let all_slots = u32::try_from(slots.iter().sum::<usize>()).unwrap_or(u32::MAX);
@@ -414,7 +427,9 @@ impl NodeBuilder {
         let by_broker = broker.limits();
         let shared_by_broker = by_broker.is_some();
         let keeper = by_broker.or_else(|| backend.limits()).unwrap_or_else(|| Arc::new(LocalLimits::shared(cluster.subscribe())));
+        let beat = self.beat.and_then(|options| BeatSeat::new(&*broker, options));
         let shared = Arc::new(Shared {
+            beat,
             limits: Limiting::new(keeper, shared_by_broker, self.limits),
             cluster,
             node,
@@ -449,7 +464,7 @@ impl NodeBuilder {
 async fn subscribe(shared: &Shared) -> Result<Seat, StartError> {
     let mut backoff = Backoff::new();
     loop {
-        match shared.broker.subscribe(shared.subscription()).await {
+        match shared.subscribe().await {
             Ok(subscription) => {
                 shared.links.broker.up();
                 return Ok(Arc::new(Mutex::new(Some(subscription))));

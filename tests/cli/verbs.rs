@@ -98,6 +98,22 @@ impl Dev {
         id
     }
 
+    fn scheduled(&self) -> String {
+        self.text(&[
+            "schedules",
+            "add",
+            "nightly",
+            "umbel.demo.add",
+            "--cron",
+            "30 2 * * *",
+            "--timezone",
+            "Europe/Berlin",
+            "-a",
+            "[1, 2]",
+        ]);
+        "nightly".to_owned()
+    }
+
     fn letter(&self) -> String {
         self.text(&["call", "nobody.knows"]);
         until("there is a dead letter", || self.json(&["dead"])["items"][0]["id"].as_str().map(str::to_owned))
@@ -118,6 +134,9 @@ impl Dev {
             "dead drop" => with(&[self.letter(), "--yes".to_owned()]),
             "queues show" | "queues pause" | "queues resume" | "queues peek" => with(&["celery".to_owned()]),
             "queues purge" => with(&["celery".to_owned(), "--yes".to_owned()]),
+            "schedules add" => words("schedules add hourly umbel.demo.add --every 1h --args [1,2]"),
+            "schedules show" | "schedules next" | "schedules run" | "schedules pause" | "schedules resume" => with(&[self.scheduled()]),
+            "schedules rm" => with(&[self.scheduled(), "--yes".to_owned()]),
             "config init" => with(&["fresh.toml".to_owned(), "--force".to_owned()]),
             "completion" => with(&["bash".to_owned()]),
             _ => words(verb),
@@ -140,8 +159,8 @@ impl Drop for Dev {
     }
 }
 
-/// Verbs that run until they are told to stop; `dev` and `worker` have tests of their own.
-const ENDLESS: [&str; 2] = ["dev", "worker"];
+/// Verbs that run until they are told to stop; they have tests of their own.
+const ENDLESS: [&str; 3] = ["dev", "worker", "beat"];
 
 /// Every verb that does something, as it is typed: `queues ls`, `call`.
 fn verbs() -> BTreeSet<String> {

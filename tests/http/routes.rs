@@ -9,7 +9,12 @@ use super::Served;
 
 /// A request for `path` about something that exists.
 pub(super) async fn example(served: &Served, method: &str, path: &str) -> (String, Option<Json>) {
+    let nightly = || json!({ "name": "nightly", "task": "umbel.demo.add", "cron": "30 2 * * *", "args": [1, 2] });
+    if path.contains("{name}") {
+        served.ask("POST", "/api/v1/schedules", Some(nightly())).await;
+    }
     let (id, body) = match path {
+        "/api/v1/schedules" if method == "post" => (String::new(), Some(nightly())),
         "/api/v1/submit" => (String::new(), Some(json!({ "task": "umbel.demo.add", "args": [1, 2] }))),
         _ if path.starts_with("/api/v1/dead/{id}") => (dead_letter(served).await, None),
         "/api/v1/dead" => {
@@ -28,7 +33,7 @@ pub(super) async fn example(served: &Served, method: &str, path: &str) -> (Strin
         // A queue that was used is known.
         served.ask("POST", "/api/v1/submit", Some(json!({ "task": "x", "options": { "queue": "to.purge" } }))).await;
     }
-    (path.replace("{id}", &id).replace("{queue}", queue), body)
+    (path.replace("{id}", &id).replace("{queue}", queue).replace("{name}", "nightly"), body)
 }
 
 async fn dead_letter(served: &Served) -> String {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use umbel_proto::Millis;
 use umbel_scheduler::restart::{Restart, RestartMeter};
 
-use super::{Shared, gossip::Gossip};
+use super::{Shared, beat::Beat, gossip::Gossip};
 
 /// How long to wait when one dies again and again. Tasks run without it, so it is no reason to stop the node.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,21 +18,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Gossip,
+    Beat,
 }
 
 impl Side {
-    const ALL: [Self; 1] = [Self::Gossip];
+    const ALL: [Self; 2] = [Self::Gossip, Self::Beat];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Gossip => "gossip",
+            Self::Beat => "beat",
         }
     }
 
-    async fn start(self, shared: Arc<Shared>, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
-        match self {
-            Self::Gossip => Ok(Gossip::spawn_linked(None, Gossip, shared, supervisor).await?.0.get_cell()),
-        }
+    /// Starts it; `None` where this node has no use for it.
+    async fn start(self, shared: Arc<Shared>, supervisor: ActorCell) -> Result<Option<ActorCell>, SpawnErr> {
+        Ok(match self {
+            Self::Gossip => Some(Gossip::spawn_linked(None, Gossip, shared, supervisor).await?.0.get_cell()),
+            Self::Beat => match shared.beat.clone() {
+                Some(seat) => Some(Beat::spawn_linked(None, Beat, (shared, seat), supervisor).await?.0.get_cell()),
+                None => None,
+            },
+        })
     }
 }
 
@@ -50,12 +57,15 @@ struct Seat {
     due: Option<Instant>,
     meter: RestartMeter,
     restarts: u64,
+    /// Not to be started again.
+    over: bool,
 }
 
 impl Beside {
     /// All of them, due now.
     pub(crate) fn new() -> Self {
-        let seat = |side| Seat { side, actor: None, due: Some(Instant::now()), meter: RestartMeter::new(10, 60_000), restarts: 0 };
+        let seat =
+            |side| Seat { side, actor: None, due: Some(Instant::now()), meter: RestartMeter::new(10, 60_000), restarts: 0, over: false };
         Self { seats: Side::ALL.map(seat).into() }
     }
 
@@ -65,7 +75,7 @@ impl Beside {
         for seat in self.seats.iter_mut().filter(|seat| seat.due.is_some_and(|due| due <= now)) {
             match seat.side.start(shared.clone(), supervisor.clone()).await {
                 Ok(actor) => {
-                    seat.actor = Some(actor);
+                    seat.actor = actor;
                     seat.due = None;
                 }
                 Err(error) => {
@@ -76,11 +86,30 @@ impl Beside {
         }
     }
 
+    /// Ends one for good: the node stops.
+    pub(crate) fn end(&mut self, side: Side) {
+        for seat in self.seats.iter_mut().filter(|seat| seat.side == side) {
+            seat.over = true;
+            seat.due = None;
+            if let Some(actor) = &seat.actor {
+                actor.stop(None);
+            }
+        }
+    }
+
+    /// One of them, while it lives.
+    pub(crate) fn actor(&self, side: Side) -> Option<ActorCell> {
+        self.seats.iter().find(|seat| seat.side == side)?.actor.clone()
+    }
+
     /// Whether it was one of them that ended; if so it will be started again.
     pub(crate) fn ended(&mut self, actor: &ActorCell, why: &str, now: Millis) -> bool {
         let is_it = |seat: &&mut Seat| seat.actor.as_ref().is_some_and(|known| known.get_id() == actor.get_id());
         let Some(seat) = self.seats.iter_mut().find(is_it) else { return false };
         seat.actor = None;
+        if seat.over {
+            return true;
+        }
         seat.restarts += 1;
         tracing::warn!(part = seat.side.as_str(), "ended, and is started again: {why}");
         seat.due = Some(match seat.meter.died(now) {

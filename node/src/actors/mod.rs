@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Supervisor
-//! ├─ Gossip, one_for_one: tasks run without it
+//! ├─ Gossip, Beat, one_for_one: tasks run without them
 //! └─ rest_for_one, spawned in this order, so that each holds only the addresses of those after it on a task's way:
 //!    Aggregator ◄─ ExecutorPool × executors (└ ExecutorSlot × n, one_for_one) ◄─ Gate ◄─ Consumer
 //! ```
@@ -14,6 +14,7 @@
 
 pub(crate) mod aggregator;
 mod alarm;
+pub mod beat;
 mod beside;
 pub(crate) mod chance;
 pub(crate) mod consumer;
@@ -44,7 +45,7 @@ pub(crate) use registry::Registry;
 
 use crate::{
     backends::Backend,
-    brokers::{About, Broker, Subscribe},
+    brokers::{About, Broker, BrokerError, Subscribe, Subscription, idle::Idle},
     claim::Claim,
     cluster::View,
     facts::Facts,
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) about: About,
     /// Limits that hold for all nodes.
     pub(crate) limits: Limiting,
+    /// What it sends by a schedule, if it does.
+    pub(crate) beat: Option<beat::BeatSeat>,
     /// Where it gossips, if it does.
     pub(crate) gossip: Option<Port>,
     /// Who else is there.
@@ -91,8 +94,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Subscribes as this node. One without queues takes nothing, and no broker needs to know.
+    pub(crate) async fn subscribe(&self) -> Result<Box<dyn Subscription>, BrokerError> {
+        if self.queues.is_empty() {
+            return Ok(Box::new(Idle::new()));
+        }
+        self.broker.subscribe(self.subscription()).await
+    }
+
     /// What this node asks of the broker.
-    pub(crate) fn subscription(&self) -> Subscribe {
+    fn subscription(&self) -> Subscribe {
         Subscribe { node: self.node.clone(), queues: self.queues.clone(), lease: self.lease, about: self.about.clone() }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use umbel_proto::{Millis, NodeId, QueueName, TaskId, TaskName};
 
-pub use super::link::Link;
+pub use super::{beat::BeatReport, link::Link};
 
 /// Where a node is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -38,10 +38,12 @@ pub struct NodeReport {
     pub ledger: Link,
     /// Its room for messages.
     pub credits: CreditReport,
-    /// How often each part has been restarted: `consumer`, `gate`, `pool`, `aggregator`, `gossip`.
+    /// How often each part has been restarted: `consumer`, `gate`, `pool`, `aggregator`, `gossip`, `beat`.
     pub restarts: BTreeMap<&'static str, u64>,
     /// Its gossip, if it gossips.
     pub gossip: Option<GossipReport>,
+    /// Its beat, if it may send scheduled tasks and lives.
+    pub beat: Option<BeatReport>,
     /// How often each kind of fact was told.
     pub facts: BTreeMap<&'static str, u64>,
     /// The consumer; `None` while it is down.

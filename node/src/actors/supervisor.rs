@@ -30,7 +30,7 @@ use super::{
     Shared,
     aggregator::{Aggregator, AggregatorMsg},
     alarm::Alarm,
-    beside::Beside,
+    beside::{Beside, Side},
     cast,
     consumer::{Consumer, ConsumerArgs, ConsumerMsg, Seat},
     gate::{Gate, GateArgs, GateMsg},
@@ -339,6 +339,8 @@ impl State {
             tracing::info!(grace_secs = grace.as_secs_f64(), "stopping: no more tasks are taken");
         }
         self.phase = Phase::Draining;
+        // Another node may as well lead at once.
+        self.beside.end(Side::Beat);
         self.shared.gauges.stand(Standing::Draining);
         self.restart_at = None;
         if !self.abandoned {

@@ -19,6 +19,7 @@
 
 pub mod embedded;
 pub mod fanout;
+pub(crate) mod idle;
 mod nodes;
 mod open;
 pub mod redis;

@@ -8,6 +8,7 @@
 //!
 //! Data goes to standard output, and nothing else does; notes, progress and errors go to standard error.
 
+mod beat;
 mod call;
 mod completion;
 mod config;
@@ -29,6 +30,7 @@ mod place;
 mod python;
 mod queues;
 mod result;
+mod schedules;
 mod serve;
 mod session;
 mod status;
@@ -90,6 +92,7 @@ enum Verb {
     Demo(demo::Args),
     Dev(dev::Args),
     Worker(Box<worker::Args>),
+    Beat(beat::Args),
     Call(call::Args),
     Submit(submit::Args),
     Wait(wait::Args),
@@ -98,6 +101,7 @@ enum Verb {
     Queues(queues::Args),
     Tasks(tasks::Args),
     Workflows(workflows::Args),
+    Schedules(schedules::Args),
     Dead(dead::Args),
     Config(config::Args),
     Doctor(doctor::Args),
@@ -112,6 +116,7 @@ impl Verb {
             Self::Demo(args) => demo::run(args, place, screen),
             Self::Dev(args) => dev::run(&args, place, screen),
             Self::Worker(args) => worker::run(&args, place, screen),
+            Self::Beat(args) => beat::run(&args, place, screen),
             Self::Call(args) => call::run(args, place, screen),
             Self::Submit(args) => submit::run(args, place, screen),
             Self::Wait(args) => wait::run(args, place, screen),
@@ -120,6 +125,7 @@ impl Verb {
             Self::Queues(args) => queues::run(args, place, screen),
             Self::Tasks(args) => tasks::run(args, place, screen),
             Self::Workflows(args) => workflows::run(args, place, screen),
+            Self::Schedules(args) => schedules::run(args, place, screen),
             Self::Dead(args) => dead::run(args, place, screen),
             Self::Config(args) => config::run(args, place, screen),
             Self::Doctor(args) => doctor::run(&args, place, screen),

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Node, Shutdown,
+    actors::beat::BeatOptions,
     brokers::{About, Backbone},
     client::{Client, KnownTasks},
     config::{self, Config, Origin},
@@ -27,11 +28,13 @@ use crate::{
         endpoint::{Endpoint, Written},
         server::Server,
     },
-    proto::Value,
+    proto::{QueueName, Value},
     scheduler::{
         Settings,
+        beat::Source,
         routing::{Routes, Target},
     },
+    schedules::configured::configured,
     telemetry::{self, LogOptions},
 };
 
@@ -139,12 +142,15 @@ pub(super) async fn start(
     if let Some(options) = super::gossip::options(config) {
         builder = builder.gossip(options);
     }
+    if let Some(options) = beat(config, plan)? {
+        builder = builder.beat(options);
+    }
     // Listened on before the node takes messages, because it says where when it does.
     let listener = listen(config).await?;
     let about = About { http: Some(listener.address()), ..About::this_process() };
     let node = builder.about(about).start().await.map_err(|error| failed(&error))?;
     let client = Client::new(broker.clone(), backend.clone(), ledger.clone(), Arc::new(settings), KnownTasks::new(specs.iter().cloned()));
-    let api = Api::new(client, broker, backend, ledger, Some(node.clone()));
+    let api = Api::new(client, broker, backend, ledger, Some(node.clone())).scheduling(&config.timezone, beat_queue(config));
     let server = listener.serve(api).map_err(|error| failed(&error))?;
     let address = server.address();
     let token = config.http.token.as_ref().map(|token| token.expose().clone());
@@ -152,6 +158,27 @@ pub(super) async fn start(
     let written = store.map(|file| endpoint.write(&file)).transpose().map_err(|error| failed(&error))?;
     let tasks = specs.iter().map(|spec| spec.name.to_string()).filter(|name| !name.starts_with("celery.")).collect();
     Ok(Running { node, address, tasks, server, python, _endpoint: written })
+}
+
+/// What the node sends by a schedule; `None` where its role has nothing to do with it.
+fn beat(config: &Config, plan: &config::Plan) -> Result<Option<BeatOptions>, Failure> {
+    if !plan.beat {
+        return Ok(None);
+    }
+    let entries = configured(&config.schedules, &config.timezone).map_err(|errors| {
+        Failure::new(Exit::Usage, "the configured schedules cannot be used", "").lines(errors.iter().map(ToString::to_string))
+    })?;
+    Ok(Some(BeatOptions {
+        queue: beat_queue(config),
+        timezone: config.timezone.value.clone(),
+        declared: BTreeMap::from([(Source::Config, entries)]),
+        ..BeatOptions::default()
+    }))
+}
+
+/// `beat.queue`: where scheduled tasks go that name no queue.
+pub(super) fn beat_queue(config: &Config) -> Option<QueueName> {
+    config.beat_queue.as_ref().map(|queue| QueueName::from(queue.value.as_str()))
 }
 
 /// The commands that are configured as tasks, and warnings about those that will fail.

@@ -82,9 +82,10 @@ impl Session {
         let Backbone { broker, backend, ledger } = backbone;
         let settings = Arc::new(super::serve::settings(&config, None)?);
         let is_shared = config.broker.as_ref().is_some_and(|broker| broker.kind != UrlKind::Embedded);
+        let (timezone, queue) = (config.timezone.value.clone(), super::serve::beat_queue(&config));
         let shared = is_shared.then(|| (broker.clone(), Box::new(config)));
         let client = Client::new(broker.clone(), backend.clone(), ledger.clone(), settings, KnownTasks::default());
-        let api = Api::new(client, broker, backend, ledger, None);
+        let api = Api::new(client, broker, backend, ledger, None).scheduling(&timezone, queue);
         let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let guard = Guard::new(nowhere, None).map_err(|error| Failure::new(Exit::Failed, "cannot ask", error))?;
         Ok(Self { remote: Remote::Here(router(api, guard)), shared })

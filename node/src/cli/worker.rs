@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// What the node does: all, cpu, io, beat, dashboard, or a role declared in umbel.toml
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
+    /// Send scheduled tasks as well, whatever the role says
+    #[arg(short = 'B', long)]
+    beat: bool,
     /// The queues to take from, whatever the role says; several are separated by commas
     #[arg(short = 'Q', long, value_name = "QUEUES")]
     queues: Option<String>,
@@ -116,7 +119,9 @@ impl Args {
             ("--loglevel", &self.loglevel),
             ("--log-format", &self.log_format),
         ];
-        flags.into_iter().chain(self.python.keys()).filter_map(|(flag, value)| Some((flag.to_owned(), value.clone()?))).collect()
+        let beat = self.beat.then(|| ("--beat".to_owned(), "true".to_owned()));
+        let flags = flags.into_iter().chain(self.python.keys());
+        flags.filter_map(|(flag, value)| Some((flag.to_owned(), value.clone()?))).chain(beat).collect()
     }
 
     /// What to say about flags that change nothing.
@@ -137,13 +142,24 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Failure> {
-    let mut config = place.load(args.flags(), screen)?.config;
+    run_with(&args.flags(), &args.remarks(), &args.python, place, screen)
+}
+
+/// Runs a node with these flags of the configuration; remarks are printed once its log has begun.
+pub(super) fn run_with(
+    flags: &[(String, String)],
+    remarks: &[String],
+    python: &python::Flags,
+    place: &Place,
+    screen: &Screen,
+) -> Result<(), Failure> {
+    let mut config = place.load(flags.to_vec(), screen)?.config;
     let runtime = serve::runtime()?;
     let mut app = None;
     if let Some(name) = config.app.clone() {
         serve::log(&config)?;
-        let loaded = runtime.block_on(python::load(&config, &name, &args.python, screen))?;
-        config = place.load_with(args.flags(), python::settings(&loaded.report))?.config;
+        let loaded = runtime.block_on(python::load(&config, &name, python, screen))?;
+        config = place.load_with(flags.to_vec(), python::settings(&loaded.report))?.config;
         if !loaded.report.knows_backend {
             // The application's own backend has the results; the node keeps its own books where its messages are.
             config.results = config.broker.clone();
@@ -156,7 +172,7 @@ pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Fai
         return Err(failure
             .hint(format!("{0} worker -b umbel:///var/lib/umbel/store, set CELERY_BROKER_URL, or try it out with {0} dev", program())));
     };
-    if plan.queues.is_empty() {
+    if plan.queues.is_empty() && !plan.beat {
         let failure =
             Failure::new(Exit::Usage, "cannot start the node", "this role runs no tasks, and this version does nothing else in it");
         return Err(failure
@@ -166,8 +182,8 @@ pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Fai
     if app.is_none() {
         serve::log(&config)?;
     }
-    for remark in args.remarks() {
-        note(screen, &remark);
+    for remark in remarks {
+        note(screen, remark);
     }
     let store = (broker.kind == UrlKind::Embedded).then(|| place::store_file(&config, &broker));
     // A broker on a server connects in the background, on the runtime's threads.
@@ -196,7 +212,10 @@ fn banner(config: &Config, plan: &Plan, broker: &str, running: &serve::Running, 
         format!("broker     {broker}   ({})", config.broker.as_ref().map_or_else(String::new, |url| url.origin.to_string())),
         format!("results    {results}"),
         format!("http       http://{}", running.address),
-        format!("queues     {}", queues.join("  ")),
+        format!(
+            "queues     {}",
+            if queues.is_empty() { "none: this node only sends scheduled tasks".to_owned() } else { queues.join("  ") }
+        ),
         format!("slots      {}", plan.concurrency.resolve(crate::config::cpus())),
         format!("tasks      {}", if running.tasks.is_empty() { "none but the built-in ones".to_owned() } else { running.tasks.join("  ") }),
         format!("{name} ready."),

@@ -46,6 +46,9 @@ pub static KEYS: &[Key] = &[
         .default("celery"),
     Key::new("beat.queue", Text, "The queue of scheduled tasks that name none. Without it they take the way of any other call.")
         .celery(&["beat_queue"]),
+    Key::new("beat.enabled", Bool, "Whether the node is ready to send scheduled tasks, also where its role does not say so.")
+        .flag("--beat")
+        .short("-B"),
     // The worker
     Key::new("worker.name", Text, "The node's name. %h is the host name, %n its first part, %d the rest, %% a percent sign.")
         .flag("--hostname")
@@ -127,16 +130,26 @@ pub static KEYS: &[Key] = &[
     Key::new("tasks.*.acks", Choice(&["late", "early"]), "Whether it runs again when its node dies (late), or not (early)."),
     Key::new("tasks.*.ignore_result", Bool, "Whether its result is thrown away."),
     Key::new("tasks.*.concurrency", Int(1, 65_536), "How many of it run at a time on one node. Default: as many as there are slots."),
-    // Schedules: read by the scheduler's own code; any key of an entry is taken as it is.
+    // Schedules: what the keys of an entry mean together is decided in `schedules/configured.rs`.
     Key::new("schedules.*.task", Text, "The task to send."),
     Key::new("schedules.*.cron", Text, "When: minute, hour, day of month, month, day of week."),
     Key::new("schedules.*.every", Duration(0, YEAR), "When: at this distance."),
+    Key::new("schedules.*.relative", Bool, "Whether times at a distance are rounded down to the clock's day, hour, minute or second."),
+    Key::new("schedules.*.at", Text, "When: once, at this time (ISO 8601)."),
+    Key::new("schedules.*.solar", Text, "When: by the sun, such as sunrise, sunset or dawn_civil."),
+    Key::new("schedules.*.latitude", Any, "Where the sun does it, in degrees north."),
+    Key::new("schedules.*.longitude", Any, "Where the sun does it, in degrees east."),
     Key::new("schedules.*.timezone", Text, "The time zone that cron is read in."),
     Key::new("schedules.*.queue", Text, "The queue to send to."),
     Key::new("schedules.*.args", Any, "Positional arguments."),
     Key::new("schedules.*.kwargs", Any, "Keyword arguments."),
     Key::new("schedules.*.options", Any, "Other options of the call."),
     Key::new("schedules.*.enabled", Bool, "Whether it is sent."),
+    Key::new("schedules.*.one_off", Bool, "Whether it is over once it has been sent."),
+    Key::new("schedules.*.starts", Text, "Not due before (ISO 8601)."),
+    Key::new("schedules.*.ends", Text, "Not due after (ISO 8601)."),
+    Key::new("schedules.*.jitter", Duration(0, DAY), "Up to how long after its due time it is sent, each time another."),
+    Key::new("schedules.*.catch_up_window", Duration(1, YEAR), "How far back catch_up = \"all\" goes. Default: 1h."),
     Key::new("schedules.*.catch_up", Choice(&["skip", "one", "all"]), "What becomes of ticks that fell into an outage."),
     Key::new("timezone", Text, "The time zone of schedules that name none.").celery(&["timezone"]).default("UTC"),
     // HTTP

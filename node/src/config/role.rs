@@ -62,7 +62,7 @@ pub fn plan(config: &Config) -> Result<Plan, ConfigError> {
     let mut plan = Plan {
         queues: Vec::new(),
         concurrency: config.worker.concurrency.clone(),
-        beat: matches!(role, "all" | "beat"),
+        beat: config.beat_enabled.as_ref().map_or(matches!(role, "all" | "beat"), |enabled| enabled.value),
         dashboard: matches!(role, "all" | "dashboard"),
     };
     for queue in queues.iter().map(QueueName::from) {

@@ -37,6 +37,8 @@ pub struct Config {
     pub default_queue: Sourced<String>,
     /// `beat.queue`.
     pub beat_queue: Option<Sourced<String>>,
+    /// `beat.enabled`.
+    pub beat_enabled: Option<Sourced<bool>>,
     /// `worker.*`.
     pub worker: Worker,
     /// `roles.*`: those that are declared.
@@ -182,6 +184,7 @@ impl Config {
             },
             default_queue: resolved.must("queues.default"),
             beat_queue: resolved.get(&Name::plain("beat.queue")),
+            beat_enabled: resolved.get(&Name::plain("beat.enabled")),
             worker: worker(&resolved, host, errors),
             roles: below(&resolved, "roles", |name, at| Role {
                 queues: resolved.get(&at("queues")),
@@ -221,6 +224,9 @@ impl Config {
             errors.push(error);
         }
         self.cluster.check(errors);
+        if let Err(wrong) = crate::schedules::configured::configured(&self.schedules, &self.timezone) {
+            errors.extend(wrong);
+        }
         let http = &self.http;
         let dashboard = http.dashboard_listen.as_ref().map(|listen| ("dashboard", listen, http.dashboard_token.is_some()));
         for (table, listen, own_token) in [Some(("http", &http.listen, false)), dashboard].into_iter().flatten() {

@@ -13,9 +13,10 @@ use axum::{
 
 use super::Api;
 use crate::{
-    actors::report::NodeReport,
+    actors::report::{BeatReport, NodeReport},
     brokers::QueueStatus,
     facts::{Counters, Histogram, Kind},
+    schedules::Book,
 };
 
 pub(super) async fn scrape(State(api): State<Api>) -> Response {
@@ -27,6 +28,12 @@ pub(super) async fn scrape(State(api): State<Api>) -> Response {
     }
     if let Some(report) = api.report().await {
         node(&mut text, &report);
+    }
+    if let Some(Ok(book)) = match api.broker.schedules() {
+        Some(schedules) => Some(schedules.book().await),
+        None => None,
+    } {
+        self::schedules(&mut text, &api, &book);
     }
     // While the broker is away its families are absent, and `umbel_broker_up` says why.
     if let Ok(queues) = api.broker.queues().await {
@@ -77,9 +84,42 @@ fn node(text: &mut Exposition, report: &NodeReport) {
         "Whether the node takes no more work.",
         f64::from(u8::from(report.phase == crate::actors::report::Phase::Draining)),
     );
+    if let Some(report) = &report.beat {
+        beat(text, report, name);
+    }
     text.family("umbel_actor_restarts_total", "counter", "How often parts of the pipeline were started again.");
     for (actor, restarts) in &report.restarts {
         text.sample("umbel_actor_restarts_total", &[("node", name), ("actor", actor)], *restarts as f64);
+    }
+}
+
+fn beat(text: &mut Exposition, report: &BeatReport, node: &str) {
+    let mut gauge = |family: &str, help: &str, value: Option<f64>| {
+        text.family(family, "gauge", help);
+        if let Some(value) = value {
+            text.sample(family, &[("node", node)], value);
+        }
+    };
+    let secs = |millis: i64| millis as f64 / 1_000.0;
+    gauge("umbel_beat_leader", "Whether this node sends the scheduled tasks.", Some(f64::from(u8::from(report.leads))));
+    gauge("umbel_beat_last_tick_timestamp_seconds", "When this node last sent a scheduled task.", report.last_tick.map(secs));
+    gauge("umbel_beat_lag_seconds", "How long after its due time that was.", report.lag_ms.map(secs));
+    text.family("umbel_beat_ticks_total", "counter", "Scheduled tasks that were sent, and due times that were missed for good.");
+    text.sample("umbel_beat_ticks_total", &[("node", node), ("action", "sent")], report.sent as f64);
+    text.sample("umbel_beat_ticks_total", &[("node", node), ("action", "skipped")], report.skipped as f64);
+    text.family("umbel_beat_broken_entries", "gauge", "Entries that cannot be understood.");
+    text.sample("umbel_beat_broken_entries", &[("node", node)], report.broken.len() as f64);
+}
+
+/// The most schedules that are told of one by one.
+const SCHEDULES_MAX: usize = 1_000;
+
+fn schedules(text: &mut Exposition, api: &Api, book: &Book) {
+    text.family("umbel_schedule_next_run_timestamp_seconds", "gauge", "When an entry is sent next; of the first thousand by name.");
+    for kept in book.entries.iter().take(SCHEDULES_MAX) {
+        if let Ok(Some(next)) = super::schedules::next_of(api, &kept.entry, &kept.mark, book.now) {
+            text.sample("umbel_schedule_next_run_timestamp_seconds", &[("name", &kept.entry.name)], next as f64 / 1_000.0);
+        }
     }
 }
 

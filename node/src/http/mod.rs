@@ -24,6 +24,7 @@ mod page;
 pub mod problem;
 mod queues;
 pub mod remote;
+mod schedules;
 pub mod server;
 pub mod submit;
 mod tasks;
@@ -40,6 +41,7 @@ use axum::{
     routing::{MethodRouter, delete, get, post},
 };
 use tokio_util::sync::CancellationToken;
+use umbel_proto::QueueName;
 
 use self::{
     guard::Guard,
@@ -70,6 +72,10 @@ pub struct Api {
     pub index: TaskIndex,
     /// Submissions by idempotency key.
     pub keys: Keys,
+    /// The time zone of schedules that name none.
+    pub timezone: String,
+    /// Where scheduled tasks go that name no queue.
+    pub beat_queue: Option<QueueName>,
     /// Ends streams when the server stops.
     pub stop: CancellationToken,
 }
@@ -77,7 +83,26 @@ pub struct Api {
 impl Api {
     /// An API over stores that belong together, and the node that works on them.
     pub fn new(client: Client, broker: Arc<dyn Broker>, backend: Arc<dyn Backend>, ledger: Arc<dyn Ledger>, node: Option<Node>) -> Self {
-        Self { client, broker, backend, ledger, node, index: TaskIndex::default(), keys: Keys::default(), stop: CancellationToken::new() }
+        Self {
+            client,
+            broker,
+            backend,
+            ledger,
+            node,
+            index: TaskIndex::default(),
+            keys: Keys::default(),
+            timezone: "UTC".to_owned(),
+            beat_queue: None,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// With the settings of beat: what schedules take that name no time zone, and no queue.
+    #[must_use]
+    pub fn scheduling(mut self, timezone: &str, queue: Option<QueueName>) -> Self {
+        timezone.clone_into(&mut self.timezone);
+        self.beat_queue = queue;
+        self
     }
 
     async fn report(&self) -> Option<NodeReport> {
@@ -108,6 +133,12 @@ pub const ROUTES: &[(&str, &[&str], Handler)] = &[
     ("/api/v1/queues/{queue}/messages", &["get", "delete"], || get(queues::peek).merge(delete(queues::purge))),
     ("/api/v1/queues/{queue}/pause", &["post"], || post(queues::pause)),
     ("/api/v1/queues/{queue}/resume", &["post"], || post(queues::resume)),
+    ("/api/v1/schedules", &["get", "post"], || get(schedules::list).merge(post(schedules::add))),
+    ("/api/v1/schedules/{name}", &["get", "delete"], || get(schedules::show_one).merge(delete(schedules::remove))),
+    ("/api/v1/schedules/{name}/next", &["get"], || get(schedules::next)),
+    ("/api/v1/schedules/{name}/run", &["post"], || post(schedules::run)),
+    ("/api/v1/schedules/{name}/pause", &["post"], || post(schedules::pause)),
+    ("/api/v1/schedules/{name}/resume", &["post"], || post(schedules::resume)),
     ("/api/v1/dead", &["get"], || get(dead::list)),
     ("/api/v1/dead/{id}", &["get", "delete"], || get(dead::show).merge(delete(dead::drop))),
     ("/api/v1/dead/{id}/retry", &["post"], || post(dead::retry)),

@@ -14,8 +14,10 @@
 //!
 //! The proof for every implementation is `tests/src/conformance/schedules.rs`.
 
+pub mod configured;
 pub(crate) mod embedded;
 pub(crate) mod redis;
+pub mod written;
 
 use std::{fmt, time::Duration};
 

@@ -118,7 +118,7 @@ async fn fetch(shared: &Shared, seat: &mut Option<Box<dyn Subscription>>, pace: 
 
 /// Subscribes as this node.
 pub(crate) async fn subscribe(shared: &Shared) -> Result<Box<dyn Subscription>, BrokerError> {
-    shared.broker.subscribe(shared.subscription()).await
+    shared.subscribe().await
 }
 
 /// Waits until there is room for a message, and a moment longer for a batch of them. Only this loop takes credits, so what

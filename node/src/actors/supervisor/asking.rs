@@ -7,6 +7,8 @@ use ractor::{ActorRef, Message, RpcReplyPort, rpc::CallResult};
 use super::{
     super::{
         aggregator::AggregatorMsg,
+        beat::BeatMsg,
+        beside::Side,
         consumer::ConsumerMsg,
         gate::GateMsg,
         pool::PoolMsg,
@@ -34,6 +36,7 @@ impl State {
             credits: CreditReport { total: shared.credits.total, in_use: shared.credits.in_use() },
             restarts: self.restarts.iter().map(|(part, count)| (*part, *count)).chain(self.beside.restarts()).collect(),
             gossip: shared.gossip.as_ref().map(|port| GossipReport { address: port.advertised, traffic: port.traffic() }),
+            beat: None,
             facts: Kind::ALL.map(|kind| (kind.as_str(), shared.facts.counters().total(kind))).into(),
             consumer: None,
             gate: None,
@@ -41,18 +44,21 @@ impl State {
             aggregator: None,
         };
         let alive = self.alive.clone();
+        let beat: Option<ActorRef<BeatMsg>> = self.beside.actor(Side::Beat).map(ActorRef::from);
         tokio::spawn(async move {
             let pools = alive.pools.iter().map(|pool| ask(pool.as_ref(), PoolMsg::Report));
-            let (consumer, gate, aggregator, pools) = tokio::join!(
+            let (consumer, gate, aggregator, beat, pools) = tokio::join!(
                 ask(alive.consumer.as_ref(), ConsumerMsg::Report),
                 ask(alive.gate.as_ref(), GateMsg::Report),
                 ask(alive.aggregator.as_ref(), AggregatorMsg::Report),
+                ask(beat.as_ref(), BeatMsg::Report),
                 futures::future::join_all(pools),
             );
             report.consumer = consumer;
             report.gate = gate;
             report.pools = pools;
             report.aggregator = aggregator;
+            report.beat = beat;
             reply(port, report);
         });
     }
