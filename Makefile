@@ -1,6 +1,6 @@
 # `make test` is the second of the project's two commands; `cargo run --release -- demo` is the first.
 .DEFAULT_GOAL := help
-.PHONY: help test sim proof beat demo bench lint docs fmt
+.PHONY: help test sim proof beat celery-suite demo bench lint docs fmt
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -18,6 +18,11 @@ proof: ## Prove Redis at length: 200 outages, 20 kills, 5,000 tasks and 500 chor
 
 beat: ## Kill the leader of beat again and again (KILLS=200)
 	UMBEL_BEAT_KILLS=$(or $(KILLS),200) cargo nextest run --release -p umbel-tests --no-capture beat::leaders
+
+celery-suite: ## Run Celery's own integration suite against a node (SELECT="words of ids", SHARDS=2, WORKER=celery, CELERY=5.7.0)
+	@tests/setup
+	UMBEL_SUITE=whole UMBEL_SUITE_SELECT="$(SELECT)" UMBEL_SUITE_SHARDS=$(SHARDS) UMBEL_SUITE_WORKER=$(WORKER) UMBEL_SUITE_CELERY=$(CELERY) \
+		cargo test --quiet -p umbel-tests --test all compat::suite:: -- --nocapture --test-threads 1
 
 demo: ## Count the words of a folder (FOLDER=path; this repository's sources by default)
 	cargo run --release --quiet -- demo $(if $(FOLDER),"$(FOLDER)")

@@ -6,6 +6,7 @@
 mod fleet;
 mod messages;
 mod redis;
+mod suite;
 
 use std::{
     io::Write,
