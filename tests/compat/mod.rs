@@ -3,9 +3,11 @@
 //! `tests/setup` makes an environment for each version. There is no broker: the messages are put, byte for byte as a Redis
 //! broker would hold them, into the queue of kombu's in-memory transport, and a real worker takes and runs them.
 
+mod canvas;
 mod fleet;
 mod messages;
 mod redis;
+mod shop;
 mod suite;
 
 use std::{
