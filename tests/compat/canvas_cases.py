@@ -19,6 +19,7 @@ from celery import Celery, chain, chord, group, signature
 from celery.result import GroupResult
 
 app = Celery("canvas_cases", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
+app.set_default()
 app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_pool_limit=None,

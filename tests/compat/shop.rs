@@ -132,6 +132,17 @@ fn the_shop_works_with_celery() {
     works_with(Workers::Celery, Workers::Celery);
 }
 
+#[test]
+fn the_shop_works_with_nodes() {
+    works_with(Workers::Nodes, Workers::Nodes);
+}
+
+/// One service has moved, the other has not.
+#[test]
+fn the_shop_works_with_both() {
+    works_with(Workers::Celery, Workers::Nodes);
+}
+
 /// The tests that shops have already, which no worker takes part in.
 #[test]
 fn tests_without_a_broker_stay_as_they_are() {

@@ -6,7 +6,7 @@
 //! [`RedisOptions::chord_grace`]: crate::redis::RedisOptions::chord_grace
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -239,25 +239,25 @@ async fn ready(backend: &RedisBackend, chord: Complete, body: Option<&Signature>
         body: Signature::new(body.task.clone()),
         result,
     };
+    let mut counted = Vec::with_capacity(chord.members.len() / 2);
+    for pair in chord.members.chunks_exact(2) {
+        let [Answered::BulkString(bytes), score] = pair else { return Err(RedisError::strange("a chord's parts")) };
+        let (task, result) =
+            read_member(bytes).ok_or_else(|| RedisError::Refused(format!("a part of chord {} cannot be read", chord.group)))?;
+        counted.push(part(index(score), task, result));
+    }
     let parts = match &chord.tree {
         Some(saved) => {
             let tree = tree(saved)?;
-            let results = joined(backend, &tree).await?;
+            let results = joined(backend, &tree, &counted).await?;
             let children = tree.children.as_deref().unwrap_or_default();
             let parts = children.iter().zip(results).enumerate();
             parts.map(|(at, (child, result))| part(i64::try_from(at).ok(), TaskId::from(child.id.as_str()), result)).collect()
         }
         None => {
-            let mut parts = Vec::with_capacity(chord.members.len() / 2);
-            for pair in chord.members.chunks_exact(2) {
-                let [Answered::BulkString(bytes), score] = pair else { return Err(RedisError::strange("a chord's parts")) };
-                let (task, result) =
-                    read_member(bytes).ok_or_else(|| RedisError::Refused(format!("a part of chord {} cannot be read", chord.group)))?;
-                parts.push(part(index(score), task, result));
-            }
             // Redis sorts equal scores by the member's bytes.
-            parts.sort_by(|a, b| (a.index.is_none(), a.index, &a.task_id).cmp(&(b.index.is_none(), b.index, &b.task_id)));
-            parts
+            counted.sort_by(|a, b| (a.index.is_none(), a.index, &a.task_id).cmp(&(b.index.is_none(), b.index, &b.task_id)));
+            counted
         }
     };
     Ok(ReadyChord { group: chord.group, body, parts, last: chord.last })
@@ -276,40 +276,55 @@ fn signature(bytes: &[u8]) -> Result<Signature, RedisError> {
     signature.map_err(|error| RedisError::Refused(format!("the body of a chord cannot be read: {error}")))
 }
 
-/// The results of a nested header's members, each nested group as a list.
-async fn joined(backend: &RedisBackend, tree: &ResultTuple) -> Result<Vec<PartResult>, RedisError> {
+/// The results of a nested header's members, each nested group as a list. What the chord has counted is taken from there: a member
+/// whose result is ignored is nowhere else. Only the others are asked for.
+async fn joined(backend: &RedisBackend, tree: &ResultTuple, counted: &[ChordPart]) -> Result<Vec<PartResult>, RedisError> {
+    let mut results: HashMap<&str, PartResult> = counted.iter().map(|part| (part.task_id.as_str(), part.result.clone())).collect();
     let mut ids = Vec::new();
     leaves(tree, &mut ids);
+    ids.retain(|id| !results.contains_key(id));
+    let asked: Vec<TaskId> = ids.iter().map(|id| TaskId::from(*id)).collect();
     for round in 0.. {
-        let records = backend.get(&ids).await.map_err(unavailable)?;
+        let records = if asked.is_empty() { Vec::new() } else { backend.get(&asked).await.map_err(unavailable)? };
         let records: Option<Vec<ResultRecord>> = records.into_iter().collect();
         if let Some(records) = records.filter(|records| records.iter().all(|record| record.status.is_ready())) {
-            let mut records = records.into_iter();
-            return Ok(tree.children.iter().flatten().map(|child| join(child, &mut records)).collect());
+            results.extend(ids.into_iter().zip(records.into_iter().map(|record| part_result(&record.status, record.result))));
+            break;
         }
         if round == JOIN.1 {
-            break;
+            return Err(RedisError::Unavailable(format!("results of members of group {} are not there yet", tree.id)));
         }
         tokio::time::sleep(JOIN.0).await;
     }
-    Err(RedisError::Unavailable(format!("results of members of group {} are not there yet", tree.id)))
+    let member = |(at, child): (usize, &ResultTuple)| match child.children.as_deref() {
+        // A chain that ends in an empty group has no result of its own; a step of it may have failed.
+        Some([]) => failed_at(counted, at).unwrap_or_else(|| join(child, &results)),
+        _ => join(child, &results),
+    };
+    Ok(tree.children.iter().flatten().enumerate().map(member).collect())
 }
 
-fn leaves(tree: &ResultTuple, ids: &mut Vec<TaskId>) {
+fn failed_at(counted: &[ChordPart], place: usize) -> Option<PartResult> {
+    let part = counted.iter().find(|part| part.index == i64::try_from(place).ok())?;
+    matches!(part.result, PartResult::Error(_)).then(|| part.result.clone())
+}
+
+/// The tasks that make up a result; an empty group has none.
+fn leaves<'a>(tree: &'a ResultTuple, ids: &mut Vec<&'a str>) {
     match tree.children.as_deref() {
-        None | Some([]) => ids.push(TaskId::from(tree.id.as_str())),
+        None => ids.push(&tree.id),
         Some(children) => children.iter().for_each(|child| leaves(child, ids)),
     }
 }
 
-fn join(tree: &ResultTuple, records: &mut impl Iterator<Item = ResultRecord>) -> PartResult {
-    let Some(children) = tree.children.as_deref().filter(|children| !children.is_empty()) else {
-        return records.next().map_or_else(|| PartResult::Value(Value::Null), |record| part_result(&record.status, record.result));
+fn join(tree: &ResultTuple, results: &HashMap<&str, PartResult>) -> PartResult {
+    let Some(children) = tree.children.as_deref() else {
+        return results.get(tree.id.as_str()).cloned().unwrap_or(PartResult::Value(Value::Null));
     };
     let mut values = Vec::with_capacity(children.len());
     let mut failed = None;
     for child in children {
-        match join(child, records) {
+        match join(child, results) {
             PartResult::Value(value) => values.push(value),
             PartResult::Error(error) => failed = failed.or(Some(error)),
         }
