@@ -21,7 +21,7 @@ use crate::{
         Executor,
         command::CommandExecutor,
         native::NativeExecutor,
-        python::{AppReport, PythonExecutor},
+        python::{AppReport, AppRoute, PythonExecutor},
     },
     http::{
         Api, Listener, ServeError,
@@ -61,6 +61,13 @@ pub(super) fn settings(config: &Config, app: Option<&AppReport>) -> Result<Setti
         routes.add(pattern, self::target(&target.value)).map_err(|error| {
             Failure::new(Exit::Usage, "cannot use the route", error).value_from(pattern.clone(), target.origin.to_string())
         })?;
+    }
+    // Behind the node's own. Celery has checked the patterns; what this engine cannot read of them leads nowhere.
+    for (pattern, route) in app.into_iter().flat_map(|app| &app.routes) {
+        let AppRoute { queue, exchange, routing_key, priority } = route.clone();
+        if let Err(error) = routes.add(pattern, Target { queue, exchange, routing_key, priority }) {
+            tracing::warn!(%pattern, "a route of the application is left out: {error}");
+        }
     }
     let said = |name: &str| app.and_then(|app| app.setting(name));
     let wants = |name: &str| said(name).and_then(serde_json::Value::as_bool).unwrap_or(false);

@@ -35,7 +35,7 @@ use umbel_proto::TaskName;
 use umbel_scheduler::TaskSpec;
 
 pub use interpreter::Interpreter;
-pub use report::{AppEntry, AppReport, AppSchedule, AppTask};
+pub use report::{AppEntry, AppReport, AppRoute, AppSchedule, AppTask};
 pub use template::StartError;
 
 use crate::executors::{Executor, Slot, SlotDied};

@@ -21,6 +21,8 @@ pub struct AppReport {
     pub settings: BTreeMap<String, serde_json::Value>,
     /// Those of them that are not Celery's built-in ones.
     pub configured: Vec<String>,
+    /// `task_routes`: names, patterns between slashes, and where they lead.
+    pub routes: Vec<(String, AppRoute)>,
     /// `beat_schedule`, with what `on_after_configure` and `on_after_finalize` have added.
     pub schedule: Vec<AppEntry>,
 }
@@ -60,6 +62,19 @@ pub struct AppTask {
     pub store_errors_even_if_ignored: Option<bool>,
     /// `track_started`.
     pub track_started: Option<bool>,
+}
+
+/// Where a rule of `task_routes` leads.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct AppRoute {
+    /// The queue.
+    pub queue: Option<String>,
+    /// The exchange.
+    pub exchange: Option<String>,
+    /// The routing key.
+    pub routing_key: Option<String>,
+    /// The priority.
+    pub priority: Option<u8>,
 }
 
 /// One entry of the schedule.

@@ -8,6 +8,7 @@ from functools import partial
 import celery
 import kombu
 from celery import schedules
+from celery.app.routes import MapRoute
 from celery.utils.functional import arity_greater
 
 TASK_OPTIONS = (
@@ -69,6 +70,7 @@ def report(app):
         "tasks": [describe(app, task) for name, task in sorted(app.tasks.items())],
         "settings": {name: plain(conf.get(name)) for name in SETTINGS},
         "configured": sorted(name for name in SETTINGS if is_configured(app, name)),
+        "routes": [rule for router in app.amqp.router.routes or () for rule in rules(router)],
         "schedule": [entry(name, spec) for name, spec in conf.beat_schedule.items()],
     }
 
@@ -103,6 +105,26 @@ def route(app, task):
         return None
     queue = found.get("queue")
     return getattr(queue, "name", queue)
+
+
+def rules(router):
+    """The patterns of `task_routes` and where they lead. What a router of the application's own would say of tasks that it does not
+    have is not known here."""
+    if not isinstance(router, MapRoute):
+        return
+    for name, target in router.map.items():
+        yield name, destination(target)
+    for pattern, target in router.patterns.items():
+        yield f"/{pattern.pattern}/", destination(target)
+
+
+def destination(target):
+    """A queue alone may stand for all of it."""
+    if not isinstance(target, dict):
+        target = {"queue": target}
+    queue = target.get("queue")
+    options = {name: target.get(name) for name in ("exchange", "routing_key", "priority")}
+    return plain({"queue": getattr(queue, "name", queue), **options})
 
 
 def entry(name, spec):
