@@ -555,6 +555,12 @@ def p_17_an_errback_that_raises_harms_nobody():
     settled()
     same(len(noted(bad, 1)), 1)
     same(endings(result)[0][1], "ChordError")
+    key = fresh()
+    failing = chord([F(), E(1)], E())
+    failing.link_error(new_errback.s(key))
+    result = fails(failing, "ChordError")
+    ((failed, kind, text),) = noted(key, 1)
+    same((failed, kind, text.startswith("Dependency ")), (result.id, "ChordError", True))
 
 
 def tried(name):

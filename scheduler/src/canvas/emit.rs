@@ -1,6 +1,6 @@
 //! Nodes into effects: messages, and the chords they are counted by.
 
-use umbel_proto::{Map, Millis, Signature, TaskId, Value};
+use umbel_proto::{Map, Millis, Signature, TaskId, TaskName, Value};
 
 use super::{
     CanvasError, MAX_TASKS, Sender, Specs, message,
@@ -43,6 +43,11 @@ impl<'a> Planner<'a> {
     /// What is sent follows from this task, if from any, without inheriting from it.
     pub(crate) fn after(&mut self, parent: Option<TaskId>) {
         self.parent = parent;
+    }
+
+    /// Whether `task` is, as an errback, one of the new style.
+    pub(crate) fn calls_inline(&self, task: &TaskName) -> bool {
+        self.specs.spec(task).is_some_and(|spec| spec.inline_errback)
     }
 
     /// Sends a node.

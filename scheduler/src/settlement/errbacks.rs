@@ -1,6 +1,7 @@
-//! Calling errbacks (rule 20): as tasks, with the failed id.
+//! Calling errbacks (rule 20): as tasks, with the failed id, or with what they need to be called as Celery calls those of the new
+//! style.
 
-use umbel_proto::{GroupId, Map, Signature, TaskId};
+use umbel_proto::{GroupId, Map, Signature, TaskError, TaskId, Value};
 
 use crate::canvas::{
     build::{Builder, Id},
@@ -8,19 +9,33 @@ use crate::canvas::{
     node::{Cluster, Node},
 };
 
+/// The header of a message that is an errback of the new style: the failed task's id and its exception.
+pub(crate) const FAILED: &str = "umbel_failed";
+
 /// Sends `errbacks` for the failed task `id`, as Celery does: as a group of their own, each with the failed id as its first
-/// argument. (Errbacks of Python tasks with more parameters are called inside the task's own process and are no messages.)
+/// argument.
+///
+/// Those of the new style want `(request, exc, traceback)`. Where a task fails in a process of Python they are called there and are no
+/// messages; what fails without one (a chord's body, a task that was killed) sends them as tasks with the header [`FAILED`], from
+/// which a process of Python makes these arguments.
 ///
 /// An errback that cannot be sent is left out: it must not keep the failure of its task from being recorded.
-pub(crate) fn call(planner: &mut Planner<'_>, id: &TaskId, errbacks: &[Signature]) {
-    let build = |(index, errback): (usize, &Signature)| Builder::new(id.as_str()).build(errback, &Id::Own, &format!("errback.{index}"));
-    let members: Vec<Node> = errbacks.iter().enumerate().filter_map(|errback| build(errback).ok().flatten()).collect();
+pub(crate) fn call(planner: &mut Planner<'_>, id: &TaskId, error: &TaskError, errbacks: &[Signature]) {
+    let build = |(index, errback): (usize, &Signature)| {
+        let inline = planner.calls_inline(&errback.task);
+        let errback = if inline { of_new_style(errback, id, error) } else { errback.clone() };
+        let node = Builder::new(id.as_str()).build(&errback, &Id::Own, &format!("errback.{index}")).ok()??;
+        Some((inline, node))
+    };
+    let members: Vec<(bool, Node)> = errbacks.iter().enumerate().filter_map(build).collect();
     if members.is_empty() {
         return;
     }
     planner.after(Some(id.clone()));
-    for (index, mut member) in members.into_iter().enumerate() {
-        member.prepend(&[id.as_str().into()], &Map::new());
+    for (index, (inline, mut member)) in members.into_iter().enumerate() {
+        if !inline {
+            member.prepend(&[id.as_str().into()], &Map::new());
+        }
         let group = GroupId::derive(id.as_str(), "errbacks");
         member.mark(&group, index as i64);
         let before = planner.effects.len();
@@ -28,4 +43,12 @@ pub(crate) fn call(planner: &mut Planner<'_>, id: &TaskId, errbacks: &[Signature
             planner.effects.truncate(before);
         }
     }
+}
+
+/// No task, for Celery: it leaves no result.
+fn of_new_style(errback: &Signature, id: &TaskId, error: &TaskError) -> Signature {
+    let failed = Map::from_iter([("id".to_owned(), id.as_str().into()), ("error".to_owned(), error.to_value())]);
+    let mut headers = errback.options.get("headers").and_then(Value::as_map).cloned().unwrap_or_default();
+    headers.insert(FAILED.to_owned(), Value::Map(failed));
+    errback.clone().set("headers", Value::Map(headers)).set("ignore_result", true)
 }

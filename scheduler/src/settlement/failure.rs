@@ -32,7 +32,7 @@ impl Run<'_> {
     fn fail_for_good(&self, error: TaskError, errbacks: &[Signature], release: Release) -> Settlement {
         let mut effects = self.ended(&State::Failure, &error);
         let mut planner = self.planner();
-        errbacks::call(&mut planner, self.id(), errbacks);
+        errbacks::call(&mut planner, self.id(), &error, errbacks);
         effects.append(&mut planner.effects);
         effects.push(Effect::Release(release));
         Settlement { effects, ending: Ending::Failed { error } }

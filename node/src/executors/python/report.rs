@@ -165,6 +165,7 @@ impl AppTask {
         spec.ignore_result = self.ignore_result.unwrap_or(false);
         spec.store_errors_even_if_ignored = self.store_errors_even_if_ignored.unwrap_or(false);
         spec.track_started = self.track_started.unwrap_or(false);
+        spec.inline_errback = self.errback;
         spec.acks_on_failure = self.acks_on_failure_or_timeout.unwrap_or(true);
         spec
     }

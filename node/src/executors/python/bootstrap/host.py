@@ -57,6 +57,9 @@ class Host:
         args, kwargs, embed = codec.loads(payload, head["content_type"], head["content_encoding"], self.accept)
         kwargs.items  # noqa: B018  Celery's own check that it is a mapping
         task = self.tasks[name]
+        failed = headers.pop("umbel_failed", None)
+        if failed:
+            args = [*tracer.of_failure(task, failed), *args]
         delivery = properties.get("delivery_info") or {}
         request = headers
         request["headers"] = tracer.custom_headers(headers)

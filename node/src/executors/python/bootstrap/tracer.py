@@ -277,6 +277,13 @@ def call_errbacks(app, request, exc, traceback):
     return left if len(left) < len(request.errbacks) else None
 
 
+def of_failure(task, failed):
+    """What an errback of the new style is called with for a task that failed in no process of Python, such as the body of a chord
+    (`celery/backends/base.py::chord_error_from_stack`)."""
+    request = Context({"id": failed["id"], "root_id": failed["id"], "errbacks": [], "delivery_info": {}})
+    return request, task.backend.exception_to_python(failed["error"]), None
+
+
 def exception(exc):
     """An exception as Celery stores it in any serializer but pickle (`celery/backends/base.py::prepare_exception`)."""
     kind = type(exc)
