@@ -250,6 +250,25 @@ fn refusals_record_why() {
     assert_eq!((exception(&revoked).1, release(&revoked), sent(&revoked)), (vec!["revoked".into()], &Release::Ack, 0));
 }
 
+/// What a task that was killed cannot call itself any more.
+#[test]
+fn errbacks_of_the_new_style_get_what_they_are_called_with() {
+    let errback = |name: &str| Signature::new(name).arg("own");
+    let mut case = Case::of(&Signature::new("proj.add").set("task_id", "id").link_error(errback("old")).link_error(errback("new")));
+    case.specs.tasks.insert("new".into(), TaskSpec { inline_errback: true, ..TaskSpec::new("new") });
+    let settlement = case.settle(Outcome::Failure(bad()));
+    let sent = settlement.effects.iter().filter_map(|effect| match effect {
+        Effect::Publish(publish) => Some(&publish.invocation.headers),
+        _ => None,
+    });
+    let sent: Vec<_> = sent.collect();
+    let [old, new] = &sent[..] else { panic!("two are sent: {sent:?}") };
+    assert_eq!((old.argsrepr.as_deref(), new.argsrepr.as_deref()), (Some("('id', 'own')"), Some("('own',)")));
+    assert_eq!((old.other.get(errbacks::FAILED), new.ignore_result), (None, Some(true)));
+    let failed = new.other[errbacks::FAILED].as_map().unwrap();
+    assert_eq!((failed["id"].as_str(), &failed["error"]), (Some("id"), &bad().to_value()));
+}
+
 #[test]
 fn an_unreadable_message_is_a_dead_letter_with_the_reason() {
     let error = DecodeError::new("headers.eta", "not a time");
