@@ -12,13 +12,6 @@ use umbel_tests::servers::redis::RedisServer;
 /// Every queue of the platform, as its workers name them.
 const PLATFORM: &str = "platform,platform.cpu,platform.io,platform.beat";
 
-/// Who works for the shop.
-#[derive(Clone, Copy)]
-enum Workers {
-    Celery,
-    Nodes,
-}
-
 /// A shop of one test: a database and a broker of its own.
 struct Shop {
     redis: RedisServer,
@@ -70,20 +63,10 @@ impl Shop {
     }
 
     /// Starts a worker for a service.
-    fn hire(&mut self, who: Workers, service: &str, app: &str, queues: &str) {
+    fn hire(&mut self, service: &str, app: &str, queues: &str) {
         let name = format!("{service}@test");
-        let mut command = match who {
-            Workers::Celery => {
-                let mut command = self.command(service, &python());
-                command.args(["-m", "celery", "-A", app, "worker", "-Q", queues, "-c", "2", "-n", &name, "-l", "INFO"]);
-                command
-            }
-            Workers::Nodes => {
-                let mut command = self.command(service, Path::new(env!("CARGO_BIN_EXE_node-under-test")));
-                command.args(["worker", "-A", app, "-Q", queues, "-c", "2", "-n", &name]);
-                command
-            }
-        };
+        let mut command = self.command(service, &python());
+        command.args(["-m", "celery", "-A", app, "worker", "-Q", queues, "-c", "2", "-n", &name, "-l", "INFO"]);
         let log = File::create(self.log(service)).unwrap();
         self.workers.push(command.stdout(log.try_clone().unwrap()).stderr(log).process_group(0).spawn().unwrap());
     }
@@ -99,7 +82,11 @@ impl Shop {
         let worker = std::fs::read_to_string(self.log(service)).unwrap_or_default();
         let tail: Vec<&str> = worker.lines().rev().take(60).collect();
         let tail: String = tail.into_iter().rev().map(|line| format!("    {line}\n")).collect();
-        Err(format!("{service}, {tests}: {}\n{}\nthe worker's log ends with\n{tail}", output.status, String::from_utf8_lossy(&output.stdout)))
+        Err(format!(
+            "{service}, {tests}: {}\n{}\nthe worker's log ends with\n{tail}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout)
+        ))
     }
 }
 
@@ -112,11 +99,12 @@ impl Drop for Shop {
     }
 }
 
-/// The tests that need a broker, with one kind of workers or the other, or both.
-fn works_with(platform: Workers, atom: Workers) {
+/// The tests that need a broker. What they expect is what Celery does.
+#[test]
+fn the_shop_works_with_celery() {
     let mut shop = Shop::open();
-    shop.hire(platform, "django", "config.celery", PLATFORM);
-    shop.hire(atom, "fastapi", "app.celery_app", "atom");
+    shop.hire("django", "config.celery", PLATFORM);
+    shop.hire("fastapi", "app.celery_app", "atom");
     let tested = std::thread::scope(|scope| {
         let django = scope.spawn(|| shop.test("django", "tests/broker"));
         let fastapi = shop.test("fastapi", "tests/broker");
@@ -124,23 +112,6 @@ fn works_with(platform: Workers, atom: Workers) {
     });
     let failed: Vec<String> = tested.into_iter().filter_map(Result::err).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-}
-
-/// The yardstick: what the tests expect is what Celery does.
-#[test]
-fn the_shop_works_with_celery() {
-    works_with(Workers::Celery, Workers::Celery);
-}
-
-#[test]
-fn the_shop_works_with_nodes() {
-    works_with(Workers::Nodes, Workers::Nodes);
-}
-
-/// One service has moved, the other has not.
-#[test]
-fn the_shop_works_with_both() {
-    works_with(Workers::Celery, Workers::Nodes);
 }
 
 /// The tests that shops have already, which no worker takes part in.

@@ -162,7 +162,20 @@ impl Session<'_> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.join("pytest.log")).unwrap();
         let mut command = Command::new(self.suite.python());
         command
-            .args(["-m", "pytest", "-p", "suite_plugin", "-p", "celery.contrib.pytest", "-p", "no:cacheprovider", "-q", "--tb", "short", "t/integration"])
+            .args([
+                "-m",
+                "pytest",
+                "-p",
+                "suite_plugin",
+                "-p",
+                "celery.contrib.pytest",
+                "-p",
+                "no:cacheprovider",
+                "-q",
+                "--tb",
+                "short",
+                "t/integration",
+            ])
             .args(&self.suite.options)
             .env_clear()
             .env("PATH", std::env::join_paths(paths).unwrap())
