@@ -15,6 +15,8 @@ pub struct Settings {
     pub default_priority: Option<u8>,
     /// `task_inherit_parent_priority`.
     pub inherit_parent_priority: bool,
+    /// Whether results are kept at all: an application without a result backend wants none.
+    pub keep_results: bool,
     /// `result_extended`.
     pub result_extended: bool,
     /// How often a message may be taken without an ending before it is a dead letter.
@@ -28,6 +30,7 @@ impl Default for Settings {
             routes: Routes::default(),
             default_priority: None,
             inherit_parent_priority: false,
+            keep_results: true,
             result_extended: false,
             max_deliveries: 20,
         }

@@ -8,6 +8,7 @@ mod latency;
 mod native;
 mod peers;
 mod process;
+mod python;
 mod redis;
 mod store;
 
@@ -17,8 +18,8 @@ use serde_json::{Map, Value, json};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The names of the measures.
-const MEASURES: [&str; 10] =
-    ["store", "native", "backlog", "latency", "workflows", "process", "million", "redis", "redis-latency", "redis-peers"];
+const MEASURES: [&str; 11] =
+    ["store", "native", "backlog", "latency", "workflows", "process", "million", "redis", "redis-latency", "redis-peers", "python"];
 
 /// How many tasks a measure runs.
 fn tasks() -> usize {
@@ -52,6 +53,7 @@ async fn main() {
             "latency" => latency::run().await,
             "workflows" => latency::workflows().await,
             "process" => process::run(),
+            "python" => python::run().await,
             "million" => process::million().await,
             other => panic!("there is no measure {other}; there are {MEASURES:?}"),
         }

@@ -6,6 +6,7 @@
 mod canvas;
 mod fleet;
 mod messages;
+mod python;
 mod redis;
 mod shop;
 mod suite;

@@ -5,6 +5,7 @@ mod actors_end;
 mod actors_outage;
 mod actors_time;
 mod crash;
+mod python;
 mod redis;
 mod redis_nodes;
 mod redis_outages;

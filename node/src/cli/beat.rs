@@ -92,5 +92,5 @@ pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Fai
     let own = [("--listen", &args.listen), ("--loglevel", &args.loglevel), ("--log-format", &args.log_format)];
     flags.extend(own.into_iter().filter_map(|(flag, value)| Some((flag.to_owned(), value.clone()?))));
     flags.extend(args.python.keys().filter_map(|(flag, value)| Some((flag.to_owned(), value.clone()?))));
-    worker::run_with(&flags, &args.remarks(), &args.python, place, screen)
+    worker::run_with(&flags, &|_| args.remarks(), &args.python, None, place, screen)
 }

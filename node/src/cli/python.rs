@@ -12,6 +12,20 @@ use crate::{
     executors::python::{AppReport, PythonExecutor, PythonOptions, StartError, interpreter::Search},
 };
 
+/// Celery's pools whose tasks run on threads here.
+const THREADS: [&str; 3] = ["threads", "gevent", "eventlet"];
+
+/// What to say about `-P`, where it does not do what its name says.
+pub(super) fn remark(pool: &str, app: bool) -> Option<String> {
+    Some(match pool {
+        _ if !app => format!("--pool {pool} changes nothing: Rust tasks run in this process, commands in their own"),
+        "prefork" | "processes" | "threads" => return None,
+        "gevent" | "eventlet" => format!("--pool {pool}: tasks run on threads; write async def for those that wait much"),
+        "solo" => "--pool solo: tasks run in a process of their own all the same, as many as -c says".to_owned(),
+        _ => format!("--pool {pool} is not known here: tasks run in processes"),
+    })
+}
+
 /// Flags of `celery worker` about its processes.
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Python")]
@@ -42,7 +56,13 @@ pub(super) struct Application {
 }
 
 /// Loads the application that `config` names.
-pub(super) async fn load(config: &Config, app: &Sourced<String>, flags: &Flags, screen: &Screen) -> Result<Application, Failure> {
+pub(super) async fn load(
+    config: &Config,
+    app: &Sourced<String>,
+    flags: &Flags,
+    pool: Option<&str>,
+    screen: &Screen,
+) -> Result<Application, Failure> {
     let failed = |error: StartError| {
         let (mut lines, mut hint) = (Vec::new(), format!("{} doctor", program()));
         if let StartError::Load { traceback, .. } = &error {
@@ -73,6 +93,7 @@ pub(super) async fn load(config: &Config, app: &Sourced<String>, flags: &Flags, 
     options.env = env(config);
     // Where the application cannot reach the results by itself, states of its tasks' own go through the node.
     options.keeps_states = config.broker.as_ref().is_some_and(|url| url.kind == UrlKind::Embedded);
+    options.threads = pool.is_some_and(|pool| THREADS.contains(&pool));
     options.max_tasks_per_child = flags.max_tasks_per_child;
     options.max_memory_per_child = flags.max_memory_per_child;
     let (executor, report) = PythonExecutor::start(options).await.map_err(failed)?;

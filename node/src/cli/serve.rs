@@ -77,8 +77,14 @@ pub(super) fn settings(config: &Config, app: Option<&AppReport>) -> Result<Setti
         max_deliveries: u32::try_from(config.worker.max_deliveries.value).unwrap_or(u32::MAX),
         default_priority: said("task_default_priority").and_then(serde_json::Value::as_u64).and_then(|priority| priority.try_into().ok()),
         inherit_parent_priority: wants("task_inherit_parent_priority"),
+        keep_results: app.is_none_or(|app| app.setting("result_backend").is_some() || !is_derived(config)),
         result_extended: wants("result_extended"),
     })
+}
+
+/// Whether nobody has said where results go.
+fn is_derived(config: &Config) -> bool {
+    config.results.as_ref().is_none_or(|results| matches!(results.origin, Origin::Derived(_)))
 }
 
 /// A queue's name, or a table; the configuration has checked the shape.

@@ -80,7 +80,7 @@ pub(super) struct Args {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Accepted for Celery's sake")]
 struct Celery {
-    /// Tasks run in this process, and commands in processes of their own, whatever the pool is called
+    /// How Python tasks run: prefork (processes) or threads; gevent and eventlet are taken for threads
     #[arg(short = 'P', long, value_name = "POOL")]
     pool: Option<String>,
     /// Events are always there for whoever subscribes
@@ -125,12 +125,9 @@ impl Args {
     }
 
     /// What to say about flags that change nothing.
-    pub(super) fn remarks(&self) -> Vec<String> {
+    pub(super) fn remarks(&self, app: bool) -> Vec<String> {
         let celery = &self.celery;
-        let pool = celery
-            .pool
-            .as_deref()
-            .map(|pool| format!("--pool {pool} changes nothing: Rust tasks run in this process, commands in their own"));
+        let pool = celery.pool.as_deref().and_then(|pool| python::remark(pool, app));
         let said = [
             (celery.task_events, "--task-events changes nothing: events are always there for whoever subscribes"),
             (celery.optimization.is_some(), "-O changes nothing: a task goes to a slot that is free"),
@@ -142,14 +139,16 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Failure> {
-    run_with(&args.flags(), &args.remarks(), &args.python, place, screen)
+    run_with(&args.flags(), &|app| args.remarks(app), &args.python, args.celery.pool.as_deref(), place, screen)
 }
 
-/// Runs a node with these flags of the configuration; remarks are printed once its log has begun.
+/// Runs a node with these flags of the configuration. Remarks, which depend on whether there is a Python application, are
+/// printed once its log has begun.
 pub(super) fn run_with(
     flags: &[(String, String)],
-    remarks: &[String],
+    remarks: &dyn Fn(bool) -> Vec<String>,
     python: &python::Flags,
+    pool: Option<&str>,
     place: &Place,
     screen: &Screen,
 ) -> Result<(), Failure> {
@@ -158,7 +157,7 @@ pub(super) fn run_with(
     let mut app = None;
     if let Some(name) = config.app.clone() {
         serve::log(&config)?;
-        let loaded = runtime.block_on(python::load(&config, &name, python, screen))?;
+        let loaded = runtime.block_on(python::load(&config, &name, python, pool, screen))?;
         config = place.load_with(flags.to_vec(), python::settings(&loaded.report))?.config;
         if !loaded.report.knows_backend {
             // The application's own backend has the results; the node keeps its own books where its messages are.
@@ -182,8 +181,8 @@ pub(super) fn run_with(
     if app.is_none() {
         serve::log(&config)?;
     }
-    for remark in remarks {
-        note(screen, remark);
+    for remark in remarks(app.is_some()) {
+        note(screen, &remark);
     }
     let store = (broker.kind == UrlKind::Embedded).then(|| place::store_file(&config, &broker));
     // A broker on a server connects in the background, on the runtime's threads.

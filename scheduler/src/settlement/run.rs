@@ -33,12 +33,13 @@ impl<'a> Run<'a> {
 
     /// Whether the result is not wanted: by the call, else by the task.
     pub(super) fn is_ignored(&self) -> bool {
-        self.invocation.headers.ignore_result.unwrap_or(self.context.spec.ignore_result)
+        !self.context.settings.keep_results || self.invocation.headers.ignore_result.unwrap_or(self.context.spec.ignore_result)
     }
 
     /// Whether an exception is stored.
     pub(super) fn stores_errors(&self) -> bool {
-        !self.is_ignored() || self.context.spec.store_errors_even_if_ignored
+        let keeps = self.context.settings.keep_results;
+        keeps && (!self.is_ignored() || self.context.spec.store_errors_even_if_ignored)
     }
 
     /// The record of this run.

@@ -301,3 +301,45 @@ fn priority_is_inherited_where_the_settings_say_so() {
     case.settings.inherit_parent_priority = true;
     assert_eq!(next(&case), Some(7));
 }
+
+/// Options that the task names for its next attempt are put over the message's own.
+#[test]
+fn retry_takes_options() {
+    let case = Case::new();
+    let mut options = umbel_proto::Options::default();
+    for (name, value) in [("queue", Value::from("slow")), ("priority", 7i64.into()), ("time_limit", 9i64.into())] {
+        options.0.insert(name.to_owned(), value);
+    }
+    options.0.insert("headers".to_owned(), Value::Map(Map::from_iter([("x-shop".to_owned(), "yes".into())])));
+    let ask = umbel_proto::Retry { options, countdown_secs: Some(0.0), max_retries: Some(None), ..Default::default() };
+    let Effect::Publish(again) = case.settle(Outcome::Retry(ask)).effects.remove(0) else { panic!("the next attempt comes first") };
+    assert_eq!((again.route.queue.as_str(), again.route.routing_key.as_str()), ("slow", "slow"));
+    let (headers, properties) = (&again.invocation.headers, &again.invocation.properties);
+    assert_eq!((properties.priority, properties.routing_key.as_str()), (Some(7), "slow"));
+    assert_eq!((headers.timelimit.hard_secs, &headers.other["x-shop"]), (Some(9.0), &Value::from("yes")));
+    assert_eq!(again.invocation.body, case.invocation.body);
+}
+
+/// Of what an executor has done by itself only the message is left to settle.
+#[test]
+fn delegated_endings_pay_the_broker_alone() {
+    let case = Case::new();
+    let settlement = case.settle(Outcome::Delegated(Box::new(success(5i64))));
+    assert_eq!((settlement.effects.len(), release(&settlement)), (1, &Release::Ack));
+    assert_eq!(settlement.ending, Ending::Succeeded { value: Value::Int(5) });
+    let settlement = case.settle(Outcome::Delegated(Box::new(Outcome::Reject { requeue: true, reason: String::new() })));
+    assert_eq!((settlement.effects.len(), release(&settlement)), (1, &Release::Requeue { due: None, crashes: 0 }));
+}
+
+/// An application without a result backend has none stored for it, failures included; everything else follows.
+#[test]
+fn nothing_is_stored_where_nobody_keeps_results() {
+    let mut case = Case::new();
+    case.settings.keep_results = false;
+    case.spec.store_errors_even_if_ignored = true;
+    for outcome in [success(5i64), Outcome::Failure(bad()), Outcome::Retry(umbel_proto::Retry::default())] {
+        let settlement = case.settle(outcome);
+        assert_eq!(stored(&settlement), None);
+        assert_eq!(release(&settlement), &Release::Ack);
+    }
+}

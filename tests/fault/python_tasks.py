@@ -1,0 +1,49 @@
+"""Tasks that write down their beginning and their end, one line with one system call each, into the file that RUNS names."""
+
+import os
+import signal
+import subprocess
+import time
+
+from celery import Celery
+
+app = Celery("python_tasks", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
+app.conf.task_acks_late = True
+
+runs = os.open(os.environ["RUNS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+def write(line):
+    os.write(runs, (line + "\n").encode())
+
+
+@app.task(name="work")
+def work(number):
+    write(f"begin {number}")
+    time.sleep(0.4)  # workload
+    write(f"end {number}")
+
+
+@app.task(name="with_child")
+def with_child(number):
+    # A session of its own, as daemons have: beyond the reach of a signal to the group.
+    started = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+    write(f"child {started.pid}")
+    started.wait()
+
+
+@app.task(name="killed_once", bind=True)
+def killed_once(self, number):
+    write(f"begin {number}")
+    if not self.request.delivery_info["redelivered"] and first(number):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(f"end {number}")
+
+
+def first(number):
+    """Whether nobody has run it before."""
+    try:
+        os.close(os.open(f"{os.environ['RUNS']}.{number}", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
