@@ -133,6 +133,8 @@ impl Dev {
             "dead show" | "dead retry" => with(&[self.letter()]),
             "dead drop" => with(&[self.letter(), "--yes".to_owned()]),
             "queues show" | "queues pause" | "queues resume" | "queues peek" => with(&["celery".to_owned()]),
+            "nodes show" => with(&[self.name(), "--why".to_owned()]),
+            "nodes drain" => with(&[self.name(), "--dry-run".to_owned()]),
             "queues purge" => with(&["celery".to_owned(), "--yes".to_owned()]),
             "schedules add" => words("schedules add hourly umbel.demo.add --every 1h --args [1,2]"),
             "schedules show" | "schedules next" | "schedules run" | "schedules pause" | "schedules resume" => with(&[self.scheduled()]),
@@ -141,6 +143,10 @@ impl Dev {
             "completion" => with(&["bash".to_owned()]),
             _ => words(verb),
         }
+    }
+
+    fn name(&self) -> String {
+        self.json(&["nodes"])["items"][0]["node"].as_str().unwrap().to_owned()
     }
 
     fn text_folder(&self) -> PathBuf {

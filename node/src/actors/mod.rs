@@ -37,9 +37,12 @@ use std::{
 };
 
 use ractor::{ActorRef, Message, RpcReplyPort};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use umbel_proto::{Invocation, NodeId, QueueName};
-use umbel_scheduler::{Settings, TaskSpec};
+use umbel_scheduler::{
+    Settings, TaskSpec,
+    placement::{Offer, Why},
+};
 
 pub(crate) use registry::Registry;
 
@@ -116,6 +119,8 @@ pub(crate) struct Credits {
     pub(crate) total: u32,
     /// How many should be free before more is fetched: batches are cheaper, but no slot may wait for one.
     pub(crate) batch: u32,
+    /// How many of them placement allows, seeing the other nodes, and why.
+    pub(crate) offer: watch::Sender<Offer>,
 }
 
 impl Credits {
@@ -123,7 +128,8 @@ impl Credits {
     pub(crate) fn new(total: u32, slots: u32) -> Self {
         // Half of what waits behind the slots: the other half keeps them busy while the batch comes.
         let batch = (total.saturating_sub(slots) / 2).clamp(1, consumer::FETCH_MAX);
-        Self { semaphore: Arc::new(Semaphore::new(total as usize)), total, batch }
+        let offer = watch::Sender::new(Offer { messages: total, why: Why::Alone });
+        Self { semaphore: Arc::new(Semaphore::new(total as usize)), total, batch, offer }
     }
 
     /// How many messages the node holds.

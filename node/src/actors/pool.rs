@@ -19,9 +19,11 @@ use std::{
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::time::{Duration, Instant};
+use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::{Millis, Outcome};
 use umbel_scheduler::{
     admission::{self, Arrival, Refusal, Verdict},
+    placement::Offer,
     restart::{Restart, RestartMeter},
     revocation::Revoked,
 };
@@ -41,10 +43,14 @@ use super::{
 use crate::{
     clock,
     executors::{Executor, Progress, SlotDied},
+    facts::Fact,
 };
 
 /// How long a task that was told to end may take to do so, before its slot is given up.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// After how many takings a message that waits for a slot is not given back to others any more.
+const GIVEN_BACK_MAX: u32 = 4;
 
 /// The delay before the next slot while slots die under their tasks all the time.
 const CRASH_LOOP_DELAY: Duration = Duration::from_secs(1);
@@ -83,6 +89,8 @@ pub(crate) enum PoolMsg {
     Progressed { place: SlotPlace, run: u64, progress: Progress },
     /// A task has ended.
     Finished { place: SlotPlace, run: u64, outcome: Outcome },
+    /// Placement allows so many messages; others could begin what waits here.
+    Offered(u32),
     /// The alarm rang.
     Due,
     /// Nothing more comes: give back what waits, finish what runs, and end.
@@ -119,6 +127,7 @@ pub(crate) struct State {
     runs: u64,
     slot_restarts: u64,
     draining: bool,
+    _listening: AbortOnDropHandle<()>,
 }
 
 impl Actor for ExecutorPool {
@@ -129,6 +138,13 @@ impl Actor for ExecutorPool {
     async fn pre_start(&self, myself: ActorRef<PoolMsg>, args: PoolArgs) -> Result<State, ActorProcessingErr> {
         let PoolArgs { shared, aggregator, index, slots } = args;
         let ring = myself.clone();
+        let (mut offer, told) = (shared.credits.offer.subscribe(), myself.clone());
+        let listening = tokio::spawn(async move {
+            while offer.changed().await.is_ok() {
+                let Offer { messages, .. } = *offer.borrow_and_update();
+                cast(&told, PoolMsg::Offered(messages));
+            }
+        });
         Ok(State {
             index,
             executor: shared.registry.executors()[index].clone(),
@@ -145,6 +161,7 @@ impl Actor for ExecutorPool {
             runs: 0,
             slot_restarts: 0,
             draining: false,
+            _listening: AbortOnDropHandle::new(listening),
             myself,
             shared,
         })
@@ -174,6 +191,7 @@ impl Actor for ExecutorPool {
             PoolMsg::Began { index, run, began } => state.began(index, run, began),
             PoolMsg::SlotOpened { place } => state.slot_opened(place),
             PoolMsg::Revoked(revoked) => state.revoke(revoked),
+            PoolMsg::Offered(messages) => state.make_room(messages),
             PoolMsg::Due => state.due().await?,
             PoolMsg::Drain => {
                 state.draining = true;
@@ -315,6 +333,22 @@ impl State {
             self.terminate_revoked(index);
         }
         self.set_alarm();
+    }
+
+    /// Gives back what waits here beyond what placement allows: others can begin it at once. What has been taken often stays,
+    /// so that no message is handed to and fro until it counts as poison.
+    fn make_room(&mut self, messages: u32) {
+        let beyond = self.shared.credits.in_use().saturating_sub(messages) as usize;
+        let stays = self.waiting.len().saturating_sub(beyond);
+        for task in self.waiting.split_off(stays) {
+            let held = task.claim.debt.held();
+            if task.claim.begun || held.attempt > GIVEN_BACK_MAX {
+                self.waiting.push_back(task);
+            } else {
+                let detail = "another node can begin it at once".to_owned();
+                self.shared.facts.tell(Some(&task.invocation), held, Fact::Requeued { detail });
+            }
+        }
     }
 
     fn refuse(&self, task: Admitted, refusal: Refusal) {

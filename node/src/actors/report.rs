@@ -38,6 +38,8 @@ pub struct NodeReport {
     pub ledger: Link,
     /// Its room for messages.
     pub credits: CreditReport,
+    /// Why it would hold as many messages as it would.
+    pub why: String,
     /// How often each part has been restarted: `consumer`, `gate`, `pool`, `aggregator`, `gossip`, `beat`.
     pub restarts: BTreeMap<&'static str, u64>,
     /// Its gossip, if it gossips.
@@ -79,6 +81,8 @@ pub struct CreditReport {
     pub total: u32,
     /// How many it holds.
     pub in_use: u32,
+    /// How many it would hold now, seeing the other nodes.
+    pub offered: u32,
 }
 
 /// The consumer.

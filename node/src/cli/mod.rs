@@ -24,6 +24,7 @@ mod gossip;
 mod healthcheck;
 mod interrupt;
 mod limits;
+mod nodes;
 mod outcome;
 mod output;
 mod place;
@@ -99,6 +100,7 @@ enum Verb {
     Result(result::Args),
     Status(status::Args),
     Queues(queues::Args),
+    Nodes(nodes::Args),
     Tasks(tasks::Args),
     Workflows(workflows::Args),
     Schedules(schedules::Args),
@@ -123,6 +125,7 @@ impl Verb {
             Self::Result(args) => result::run(args, place, screen),
             Self::Status(args) => status::run(&args, place, screen),
             Self::Queues(args) => queues::run(args, place, screen),
+            Self::Nodes(args) => nodes::run(args, place, screen),
             Self::Tasks(args) => tasks::run(args, place, screen),
             Self::Workflows(args) => workflows::run(args, place, screen),
             Self::Schedules(args) => schedules::run(args, place, screen),

@@ -15,6 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use umbel_proto::{NodeCard, NodeLoad};
+use umbel_scheduler::placement::{self, Neighbour, Offer, Why};
 
 use super::{Port, load::Sampler, transport::SealedTransport};
 use crate::{
@@ -169,6 +170,14 @@ struct Driver<'a> {
     turn: usize,
 }
 
+impl Drop for Driver<'_> {
+    /// Without news of the others a node takes what it would take alone.
+    fn drop(&mut self) {
+        let credits = &self.shared.credits;
+        credits.offer.send_replace(Offer { messages: credits.total, why: Why::Alone });
+    }
+}
+
 impl Driver<'_> {
     /// How many nodes there are, as far as this one knows.
     fn size(&self) -> u32 {
@@ -232,6 +241,7 @@ impl Driver<'_> {
             }
             differs
         });
+        self.place();
     }
 
     /// Greets a few of those that are not heard.
@@ -278,6 +288,23 @@ impl Driver<'_> {
         self.leased = nodes.iter().filter_map(|node| node.about.gossip).collect();
         self.roster.leases(nodes, asked);
         self.publish();
+    }
+
+    /// Decides how much to take, now that the others are known to be so.
+    fn place(&self) {
+        let credits = &self.shared.credits;
+        let load = self.said.unwrap_or_default();
+        if load.slots == 0 {
+            return;
+        }
+        let view = self.shared.cluster.borrow();
+        let others = view.others().filter_map(|member| Some(Neighbour { queues: &member.queues, load: member.load? }));
+        let offer = placement::offer(Neighbour { queues: &self.shared.queues, load }, others, credits.total);
+        credits.offer.send_if_modified(|known| {
+            let differs = *known != offer;
+            *known = offer;
+            differs
+        });
     }
 }
 

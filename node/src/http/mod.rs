@@ -20,7 +20,9 @@ mod health;
 pub mod index;
 mod json;
 pub mod metrics;
+mod nodes;
 mod page;
+
 pub mod problem;
 mod queues;
 pub mod remote;
@@ -142,6 +144,8 @@ pub const ROUTES: &[(&str, &[&str], Handler)] = &[
     ("/api/v1/dead", &["get"], || get(dead::list)),
     ("/api/v1/dead/{id}", &["get", "delete"], || get(dead::show).merge(delete(dead::drop))),
     ("/api/v1/dead/{id}/retry", &["post"], || post(dead::retry)),
+    ("/api/v1/nodes", &["get"], || get(nodes::list)),
+    ("/api/v1/drain", &["post"], || post(nodes::drain)),
 ];
 
 /// The OpenAPI document.

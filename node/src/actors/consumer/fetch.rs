@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::{DecodeError, Invocation, Limits};
 
 use super::{
-    super::{Shared, cast, chance::Backoff, guarded, panic_text},
+    super::{Credits, Shared, cast, chance::Backoff, guarded, panic_text},
     ConsumerMsg,
 };
 use crate::{
@@ -101,7 +101,7 @@ async fn fetch(shared: &Shared, seat: &mut Option<Box<dyn Subscription>>, pace: 
         Some(subscription) => subscription,
         None => seat.insert(subscribe(shared).await?),
     };
-    let room = room(&shared.credits.semaphore, shared.credits.batch).await;
+    let room = room(&shared.credits).await;
     shared.faults.hit("consumer.fetch");
     pace.begins();
     let fetched = AssertUnwindSafe(subscription.fetch(room)).catch_unwind().await;
@@ -121,15 +121,32 @@ pub(crate) async fn subscribe(shared: &Shared) -> Result<Box<dyn Subscription>, 
     shared.subscribe().await
 }
 
-/// Waits until there is room for a message, and a moment longer for a batch of them. Only this loop takes credits, so what
-/// is free now is still free when the messages come.
-async fn room(credits: &Semaphore, batch: u32) -> u32 {
-    if credits.available_permits() < batch as usize {
-        // What came together goes back at once: the claims take their credits when there are claims.
-        let _ = timeout(BATCH_WAIT, credits.acquire_many(batch)).await;
-        let _ = credits.acquire().await;
+/// Waits until there is room for a message that placement allows, and a moment longer for a batch of them. Only this loop takes
+/// credits, so what is free now is still free when the messages come.
+async fn room(credits: &Credits) -> u32 {
+    let semaphore = &credits.semaphore;
+    let mut offer = credits.offer.subscribe();
+    loop {
+        let allowed = offer.borrow_and_update().messages.min(credits.total);
+        // What placement does not allow has to be free on top.
+        let withheld = credits.total - allowed;
+        if allowed == 0 {
+            // An error is the end of the node.
+            let _ = offer.changed().await;
+            continue;
+        }
+        let batch = withheld.saturating_add(credits.batch.min(allowed));
+        if semaphore.available_permits() < batch as usize {
+            // What came together goes back at once: the claims take their credits when there are claims.
+            let _ = timeout(BATCH_WAIT, semaphore.acquire_many(batch)).await;
+            tokio::select! {
+                _ = semaphore.acquire_many(withheld.saturating_add(1)) => {}
+                _ = offer.changed() => continue,
+            }
+        }
+        let free = u32::try_from(semaphore.available_permits()).unwrap_or(u32::MAX);
+        return free.saturating_sub(withheld).clamp(1, super::FETCH_MAX);
     }
-    u32::try_from(credits.available_permits()).unwrap_or(u32::MAX).clamp(1, super::FETCH_MAX)
 }
 
 fn claims(deliveries: Vec<Delivery>, returns: &Returns, credits: &Arc<Semaphore>) -> Vec<Claim> {
@@ -157,22 +174,44 @@ fn claims(deliveries: Vec<Delivery>, returns: &Returns, credits: &Arc<Semaphore>
 
 #[cfg(test)]
 mod tests {
+    use umbel_scheduler::placement::{Offer, Why};
+
     use super::*;
 
     /// Goal: the loop waits for a batch while the rest is busy, but never longer than a moment for less than one.
     #[tokio::test(start_paused = true)]
     async fn room_is_what_is_free() {
-        let credits = Arc::new(Semaphore::new(8));
-        assert_eq!(room(&credits, 4).await, 8);
-        let held = credits.clone().try_acquire_many_owned(7).unwrap();
-        assert_eq!(room(&credits, 4).await, 1);
+        let credits = Credits::new(16, 8);
+        assert_eq!(room(&credits).await, 16);
+        let held = credits.semaphore.clone().try_acquire_many_owned(15).unwrap();
+        assert_eq!(room(&credits).await, 1);
         drop(held);
-        let all = credits.clone().try_acquire_many_owned(8).unwrap();
-        let mut waiting = std::pin::pin!(room(&credits, 4));
+        let all = credits.semaphore.clone().try_acquire_many_owned(16).unwrap();
+        let mut waiting = std::pin::pin!(room(&credits));
         assert!(timeout(Duration::from_secs(1), &mut waiting).await.is_err());
         drop(all);
-        assert_eq!(waiting.await, 8);
-        assert_eq!(credits.available_permits(), 8);
+        assert_eq!(waiting.await, 16);
+        assert_eq!(credits.semaphore.available_permits(), 16);
+    }
+
+    /// Goal: what placement does not allow is not fetched, and a change of mind is heard at once.
+    #[tokio::test(start_paused = true)]
+    async fn placement_is_obeyed() {
+        let credits = Credits::new(16, 4);
+        let allow = |messages| credits.offer.send_replace(Offer { messages, why: Why::OthersBusy });
+        allow(4);
+        assert_eq!(room(&credits).await, 4);
+        let held = credits.semaphore.clone().try_acquire_many_owned(4).unwrap();
+        let mut waiting = std::pin::pin!(room(&credits));
+        assert!(timeout(Duration::from_secs(1), &mut waiting).await.is_err(), "it holds what it may");
+        allow(16);
+        assert_eq!(waiting.await, 12);
+        allow(0);
+        drop(held);
+        let mut waiting = std::pin::pin!(room(&credits));
+        assert!(timeout(Duration::from_secs(1), &mut waiting).await.is_err(), "it may hold nothing");
+        allow(1);
+        assert_eq!(waiting.await, 1);
     }
 
     /// Goal: the pace tells one waiting from the next.

@@ -26,6 +26,7 @@ impl State {
     /// Reports, without waiting for anybody here.
     pub(super) fn report(&self, port: RpcReplyPort<NodeReport>) {
         let shared = &self.shared;
+        let offer = *shared.credits.offer.borrow();
         let mut report = NodeReport {
             node: shared.node.clone(),
             phase: self.phase,
@@ -33,7 +34,8 @@ impl State {
             queues: shared.queues.clone(),
             broker: shared.links.broker.now(),
             ledger: shared.links.ledger.now(),
-            credits: CreditReport { total: shared.credits.total, in_use: shared.credits.in_use() },
+            credits: CreditReport { total: shared.credits.total, in_use: shared.credits.in_use(), offered: offer.messages },
+            why: offer.why.words(),
             restarts: self.restarts.iter().map(|(part, count)| (*part, *count)).chain(self.beside.restarts()).collect(),
             gossip: shared.gossip.as_ref().map(|port| GossipReport { address: port.advertised, traffic: port.traffic() }),
             beat: None,
