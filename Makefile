@@ -1,6 +1,6 @@
 # `make test` is the second of the project's two commands; `cargo run --release -- demo` is the first.
 .DEFAULT_GOAL := help
-.PHONY: help test sim proof beat celery-suite demo bench lint docs fmt
+.PHONY: help test sim proof beat celery-suite chaos demo bench lint docs fmt
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -23,6 +23,10 @@ celery-suite: ## Run Celery's own integration suite against a node (SELECT="word
 	@tests/setup
 	UMBEL_SUITE=whole UMBEL_SUITE_SELECT="$(SELECT)" UMBEL_SUITE_SHARDS=$(SHARDS) UMBEL_SUITE_WORKER=$(WORKER) UMBEL_SUITE_CELERY=$(CELERY) \
 		cargo test --quiet -p umbel-tests --test all compat::suite:: -- --nocapture --test-threads 1
+
+chaos: ## Kill and freeze nodes of five for five minutes under load (UMBEL_CHAOS_SECS, _RATE, _EVERY, _SEED)
+	UMBEL_CHAOS_SECS=$(or $(UMBEL_CHAOS_SECS),300) UMBEL_CHAOS_RATE=$(or $(UMBEL_CHAOS_RATE),300) UMBEL_CHAOS_EVERY=$(or $(UMBEL_CHAOS_EVERY),5) \
+		cargo test --release -p umbel-tests --test all -- --nocapture --test-threads 1 cluster::kills
 
 demo: ## Count the words of a folder (FOLDER=path; this repository's sources by default)
 	cargo run --release --quiet -- demo $(if $(FOLDER),"$(FOLDER)")

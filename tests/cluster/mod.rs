@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod gossip;
+mod kills;
 mod limits;
+mod partition;
+mod processes;
 mod rig;

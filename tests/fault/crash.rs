@@ -7,7 +7,7 @@
 //!
 //! `UMBEL_CRASH_ROUNDS` and `UMBEL_CRASH_SEED` set how often and when.
 
-mod verdict;
+pub(crate) mod verdict;
 
 use std::{
     env, fs,

@@ -4,6 +4,10 @@
 //! `from..to`, and goes on until it is killed. `crash-node drain …` does the same until nothing is waiting, held or scheduled
 //! any more.
 //!
+//! `crash-node serve <folder> <round> 0 0 <name>` runs a node of a cluster until SIGTERM, and appends how it sees the others to the
+//! file `views`: `<milliseconds> <who looks> <node> <state>`. `crash-node submit <folder> <round> <from> <to> <tasks a second>`
+//! submits and runs nothing.
+//!
 //! What happens is written to the file `ledger` of the folder, one line with one system call at a time, so that it is there
 //! whatever becomes of the process: `submitting <unit>`, `accepted <unit> <id of the result>`, and from inside of the tasks
 //! `run <round> <label> <task id> <retries> <attempt>`.
@@ -74,6 +78,45 @@ async fn fail(ctx: Context, label: String) -> TaskResult<String> {
     Err(TaskFailure::new("ValueError", label))
 }
 
+/// Runs for three seconds.
+#[umbel::task(name = "hold")]
+async fn hold(ctx: Context, label: String) -> String {
+    begin(&ctx, &label).await;
+    tokio::time::sleep(Duration::from_secs(3)).await; // workload
+    label
+}
+
+/// Writes down how a node sees the others.
+async fn look(node: Node, folder: PathBuf) {
+    let file = OpenOptions::new().create(true).append(true).open(folder.join("views")).unwrap();
+    let mut view = node.cluster();
+    let mut before = std::collections::BTreeMap::new();
+    loop {
+        let now = view.borrow_and_update().clone();
+        for (name, member) in &now.members {
+            if before.insert(name.clone(), member.state) != Some(member.state) {
+                let ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+                (&file).write_all(format!("{ms} {} {name} {}\n", now.me, member.state.as_str()).as_bytes()).unwrap();
+            }
+        }
+        if view.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Submits, so many tasks a second: nine units are 24.
+async fn submit(client: umbel::Client, from: u64, to: u64, tasks_per_second: f64) {
+    let begun = tokio::time::Instant::now();
+    for unit in from..to {
+        let due = begun + Duration::from_secs_f64((unit - from) as f64 * 24.0 / 9.0 / tasks_per_second);
+        tokio::time::sleep_until(due).await; // workload
+        write(&format!("submitting {unit}"));
+        let result = client.submit(workflow(unit)).await.unwrap();
+        write(&format!("accepted {unit} {}", result.id()));
+    }
+}
+
 /// A unit of work as a workflow.
 fn workflow(unit: u64) -> Signature {
     let label = |part: &str| crash::label(unit, part);
@@ -107,25 +150,40 @@ async fn main() {
     assert!(LEDGER.set((file, args[2].clone())).is_ok());
 
     let Backbone { broker, backend, ledger } = crash::backbone(&folder);
-    let builder = NativeExecutor::builder().task(work).task(step).task(body).task(again).task(fail);
+    let number = |at: usize| args[at].parse::<u64>().unwrap();
+    if args[0] == "submit" {
+        let settings = Arc::new(Settings::default());
+        let client = umbel::Client::new(broker, backend, ledger, settings, umbel::client::KnownTasks::default());
+        return submit(client.with_patience(Duration::from_secs(60)), number(3), number(4), args[5].parse().unwrap()).await;
+    }
+    let builder = NativeExecutor::builder().task(work).task(step).task(body).task(again).task(fail).task(hold);
     let executor = builder.build();
     // A message is taken in many rounds, and none of them may make it a dead letter.
     let settings = Settings { max_deliveries: 10_000, ..Settings::default() };
-    let node = Node::builder()
-        .settings(settings)
-        .concurrency(4)
-        .lease(Duration::from_millis(600))
-        .backbone(broker, backend, ledger)
-        .executor(Arc::new(executor))
-        .start()
-        .await
-        .unwrap();
+    let mut builder = Node::builder().settings(settings).concurrency(4).lease(Duration::from_millis(600));
+    if args[0] == "serve" {
+        let keys = umbel::gossip::KeyRing::new("the secret of the tests", []);
+        let options = match env::var("UMBEL_TEST_GOSSIP") {
+            Ok(listen) => umbel::gossip::GossipOptions { listen: listen.parse().unwrap(), ..umbel::gossip::GossipOptions::loopback(keys) },
+            Err(_) => umbel::gossip::GossipOptions::loopback(keys),
+        };
+        builder = builder.name(args[5].as_str()).lease(Duration::from_millis(2_500)).gossip(options);
+    }
+    let node = builder.backbone(broker, backend, ledger).executor(Arc::new(executor)).start().await.unwrap();
     for unit in args[3].parse::<u64>().unwrap()..args[4].parse().unwrap() {
         write(&format!("submitting {unit}"));
         let result = node.client().submit(workflow(unit)).await.unwrap();
         write(&format!("accepted {unit} {}", result.id()));
     }
     match args[0].as_str() {
+        "serve" => {
+            let looking = tokio::spawn(look(node.clone(), folder.clone()));
+            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+            terminate.recv().await;
+            node.shutdown(umbel::Shutdown::Warm { grace: Duration::from_secs(20) });
+            node.wait().await.unwrap();
+            looking.abort();
+        }
         "run" => node.wait().await.unwrap(),
         "drain" => {
             let broker = node.broker();

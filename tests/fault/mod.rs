@@ -4,7 +4,7 @@ mod actors;
 mod actors_end;
 mod actors_outage;
 mod actors_time;
-mod crash;
+pub(crate) mod crash;
 mod python;
 mod redis;
 mod redis_nodes;

@@ -21,7 +21,7 @@ struct Run {
 
 /// What the file says.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     submitting: BTreeSet<u64>,
     /// And the id of the result.
     accepted: BTreeMap<u64, String>,
@@ -30,7 +30,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn read(folder: &Path) -> Self {
+    pub(crate) fn read(folder: &Path) -> Self {
         let mut ledger = Self::default();
         for line in fs::read_to_string(folder.join("ledger")).unwrap_or_default().lines() {
             match line.split(' ').collect::<Vec<_>>()[..] {
@@ -48,7 +48,7 @@ impl Ledger {
     }
 
     /// The first unit that nobody has tried to submit.
-    pub(super) fn next_unit(&self) -> u64 {
+    pub(crate) fn next_unit(&self) -> u64 {
         self.submitting.last().map_or(0, |last| last + 1)
     }
 
@@ -60,7 +60,7 @@ impl Ledger {
 }
 
 /// Looks into the store between the lives of the node.
-pub(super) struct Watcher {
+pub(crate) struct Watcher {
     folder: PathBuf,
     runtime: tokio::runtime::Runtime,
     /// The endings there are, and after which round each was first seen.
@@ -71,7 +71,7 @@ pub(super) struct Watcher {
 
 /// What there is to say. Every list names the places where a promise was broken.
 #[derive(Debug, Default)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     units: usize,
     tasks: usize,
     runs: usize,
@@ -88,13 +88,13 @@ pub(super) struct Verdict {
 }
 
 impl Watcher {
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { folder: folder.to_owned(), runtime, endings: BTreeMap::new(), changed: Vec::new() }
     }
 
     /// Notes which tasks have ended. An ending stays as it is.
-    pub(super) fn look(&mut self, round: u64) {
+    pub(crate) fn look(&mut self, round: u64) {
         let ids: Vec<TaskId> = Ledger::read(&self.folder).ids().into_iter().collect();
         let records = self.runtime.block_on(async { backbone(&self.folder).backend.get(&ids).await.unwrap() });
         for (id, record) in ids.into_iter().zip(records) {
@@ -108,7 +108,7 @@ impl Watcher {
     }
 
     /// Compares what happened with what should have.
-    pub(super) fn verdict(mut self, rounds: u64) -> Verdict {
+    pub(crate) fn verdict(mut self, rounds: u64) -> Verdict {
         self.look(rounds);
         let ledger = Ledger::read(&self.folder);
         let mut verdict = Verdict { left: self.left(), ..Verdict::default() };
@@ -199,8 +199,13 @@ impl Watcher {
 }
 
 impl Verdict {
+    /// How many runs did not come to their end.
+    pub(crate) fn interrupted(&self) -> usize {
+        self.interrupted
+    }
+
     /// Fails unless every promise was kept, and (of a `full` run) there was enough to break them.
-    pub(super) fn assert(&self, full: bool) {
+    pub(crate) fn assert(&self, full: bool) {
         for (what, places) in [
             ("lost", &self.lost),
             ("finished twice", &self.finished_twice),

@@ -1,0 +1,109 @@
+//! Five nodes of which one is always being killed or frozen, and three that are restarted one by one, while work comes in.
+//!
+//! `UMBEL_CHAOS_SECS`, `UMBEL_CHAOS_RATE` (tasks a second) and `UMBEL_CHAOS_EVERY` (seconds between two blows) make it bigger:
+//! `make chaos` runs five minutes at 300 tasks a second with a blow every five seconds. `UMBEL_CHAOS_SEED` repeats a run.
+
+use std::{env, thread, time::Duration};
+
+use umbel_tests::{servers::redis::RedisServer, wait::until};
+
+use super::processes::{Cluster, now};
+use crate::fault::crash::verdict::{Verdict, Watcher};
+
+fn setting(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
+}
+
+/// Waits for what is left and judges all of it.
+fn judge(cluster: &Cluster, units: u64) -> Verdict {
+    let end = units.to_string();
+    let mut last = cluster.run(&["drain", "0", &end, &end]);
+    let status = until("what was left is done", || last.try_wait().unwrap());
+    assert!(status.success(), "{}", cluster.errors());
+    Watcher::new(&cluster.path()).verdict(1)
+}
+
+/// Goal: whoever is killed or frozen, nothing is lost, nothing finished twice, every chord concluded once; and the others notice.
+#[test]
+fn nodes_that_are_killed_and_frozen_lose_nothing() {
+    let server = RedisServer::durable();
+    let mut cluster = Cluster::of(&server);
+    let names = ["n0", "n1", "n2", "n3", "n4"];
+    names.iter().for_each(|name| cluster.start(name));
+    cluster.formed(&names);
+    let (secs, rate) = (setting("UMBEL_CHAOS_SECS", 12), setting("UMBEL_CHAOS_RATE", 40));
+    let every = Duration::from_secs(setting("UMBEL_CHAOS_EVERY", 2));
+    let mut dice = setting("UMBEL_CHAOS_SEED", u64::from(std::process::id()));
+    eprintln!("UMBEL_CHAOS_SEED={dice} UMBEL_CHAOS_SECS={secs} UMBEL_CHAOS_RATE={rate}");
+    let units = secs * rate * 9 / 24;
+    let mut submitting = cluster.run(&["submit", "0", "0", &units.to_string(), &rate.to_string()]);
+    let (mut blows, mut slowest) = (0, 0);
+    let status = loop {
+        if let Some(status) = submitting.try_wait().unwrap() {
+            break status;
+        }
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let victim = names[(dice >> 33) as usize % names.len()];
+        thread::sleep(every); // workload: the time between two blows
+        blows += 1;
+        if (dice >> 40).is_multiple_of(4) {
+            // A zombie: it comes back when others have taken over what it held.
+            cluster.signal(victim, "STOP");
+            thread::sleep(Duration::from_millis(3_500)); // workload: longer than its lease
+            cluster.signal(victim, "CONT");
+            continue;
+        }
+        let at = now();
+        cluster.kill(victim);
+        let others: Vec<&str> = names.iter().copied().filter(|name| *name != victim).collect();
+        until("the others notice", || {
+            let down = |who: &&str| {
+                let views = cluster.views();
+                let noticed =
+                    views.into_iter().find(|(ms, looks, seen, state)| *ms >= at && looks == who && seen == victim && state == "down");
+                noticed.map(|(ms, ..)| ms - at)
+            };
+            let times: Option<Vec<u128>> = others.iter().map(down).collect();
+            slowest = slowest.max(times?.into_iter().max().unwrap_or(0));
+            Some(())
+        });
+        cluster.start(victim);
+        until("it is back", || (cluster.view(others[0], victim).as_deref() == Some("alive")).then_some(()));
+    };
+    assert!(status.success(), "{}", cluster.errors());
+    let verdict = judge(&cluster, units);
+    println!("{blows} blows in {secs} s at {rate} tasks/s: {verdict}; down on all others after at most {slowest} ms");
+    verdict.assert(false);
+    names.iter().for_each(|name| cluster.stop(name));
+}
+
+/// Goal: nodes that are restarted one after the other lose nothing and start nothing twice.
+#[test]
+fn a_rolling_restart_is_not_noticed() {
+    let server = RedisServer::durable();
+    let mut cluster = Cluster::of(&server);
+    let names = ["n0", "n1", "n2"];
+    names.iter().for_each(|name| cluster.start(name));
+    cluster.formed(&names);
+    let (secs, rate) = (setting("UMBEL_CHAOS_SECS", 8), setting("UMBEL_CHAOS_RATE", 60));
+    let units = secs * rate * 9 / 24;
+    let mut submitting = cluster.run(&["submit", "0", "0", &units.to_string(), &rate.to_string()]);
+    let mut restarts = 0;
+    let status = loop {
+        if let Some(status) = submitting.try_wait().unwrap() {
+            break status;
+        }
+        let name = names[restarts % names.len()];
+        cluster.stop(name);
+        cluster.start(name);
+        until("it is back", || names.iter().all(|who| cluster.view(who, name).as_deref() == Some("alive")).then_some(()));
+        restarts += 1;
+    };
+    assert!(status.success(), "{}", cluster.errors());
+    let verdict = judge(&cluster, units);
+    println!("{restarts} restarts in {secs} s at {rate} tasks/s: {verdict}");
+    verdict.assert(false);
+    assert_eq!(verdict.interrupted(), 0, "started twice: {verdict}");
+    assert!(restarts >= 3, "{restarts}");
+    names.iter().for_each(|name| cluster.stop(name));
+}
