@@ -135,6 +135,13 @@ fn ask(words: &[&str]) -> Option<String> {
     answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
 }
 
+/// Transport options that are settings here.
+const FLEET: [(&str, &str); 3] = [
+    ("broker_transport_options", "visibility_timeout"),
+    ("broker_transport_options", "global_keyprefix"),
+    ("result_backend_transport_options", "global_keyprefix"),
+];
+
 /// The application's settings as a level of the configuration: those that somebody has set.
 pub(super) fn settings(report: &AppReport) -> Vec<(String, Raw)> {
     let mut settings: Vec<(String, Raw)> = report
@@ -151,6 +158,12 @@ pub(super) fn settings(report: &AppReport) -> Vec<(String, Raw)> {
     let queues = report.setting("task_queues").and_then(serde_json::Value::as_array);
     let queues: Vec<Raw> =
         queues.into_iter().flatten().filter_map(|queue| Some(Raw::Text(queue.get("name")?.as_str()?.to_owned()))).collect();
+    // What the whole fleet has to agree on.
+    for (options, option) in FLEET {
+        if let Some(value) = report.setting(options).and_then(|options| options.get(option)) {
+            settings.push((format!("{options}.{option}"), raw(value)));
+        }
+    }
     if !queues.is_empty() {
         settings.push(("worker_queues".to_owned(), Raw::List(queues)));
     }

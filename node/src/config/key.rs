@@ -66,7 +66,8 @@ impl Key {
 
     /// The variables of Celery's, best first.
     pub(super) fn celery_env(&self) -> impl Iterator<Item = String> {
-        self.celery.iter().map(|name| celery_env(name))
+        // Options within a setting have no variable.
+        self.celery.iter().filter(|name| !name.contains('.')).map(|name| celery_env(name))
     }
 
     /// Whether the values of this key are found under `name`.

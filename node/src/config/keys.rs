@@ -36,9 +36,12 @@ pub static KEYS: &[Key] = &[
         .default("1d"),
     // Names and times that the whole fleet has to agree on: Celery's transport options.
     Key::new("broker.visibility_timeout", Duration(1, YEAR), "How long Celery workers leave a message on Redis to the worker that took it; the same in the whole fleet, Celery's workers included.")
+        .celery(&["broker_transport_options.visibility_timeout"])
         .default("1h"),
-    Key::new("broker.global_keyprefix", Text, "What stands before the broker's keys on Redis."),
-    Key::new("results.global_keyprefix", Text, "What stands before the keys of results on Redis."),
+    Key::new("broker.global_keyprefix", Text, "What stands before the broker's keys on Redis.")
+        .celery(&["broker_transport_options.global_keyprefix"]),
+    Key::new("results.global_keyprefix", Text, "What stands before the keys of results on Redis.")
+        .celery(&["result_backend_transport_options.global_keyprefix"]),
     // Queues
     Key::new("queues.default", Text, "The queue of tasks that nothing sends elsewhere.")
         .flag("--default-queue")

@@ -44,6 +44,13 @@ const GREET_PER_NODE: Duration = Duration::from_millis(50);
 /// How often seeds are greeted at the beginning, until somebody answers.
 const GREET_AT_FIRST: Duration = Duration::from_millis(200);
 
+/// How often a node that is alone asks the broker who holds a lease, once it has done so for a while: a newcomer asks by itself,
+/// and an idle node is not to cost its broker much.
+const ASK_ALONE: Duration = Duration::from_secs(5);
+
+/// How long that while is.
+const ASK_AT_FIRST: Duration = Duration::from_secs(3);
+
 /// How many are greeted at a time.
 const GREETED_MAX: usize = 3;
 
@@ -68,6 +75,8 @@ pub(crate) async fn run(shared: &Shared) -> anyhow::Result<()> {
         said: None,
         said_at: Instant::now(),
         greeted: Instant::now(),
+        begun: Instant::now(),
+        asked: Instant::now(),
         turn: 0,
     };
     let mut standing = shared.gauges.standing.subscribe();
@@ -166,6 +175,8 @@ struct Driver<'a> {
     said: Option<NodeLoad>,
     said_at: Instant,
     greeted: Instant,
+    begun: Instant,
+    asked: Instant,
     /// Whose turn it is to be greeted.
     turn: usize,
 }
@@ -252,7 +263,10 @@ impl Driver<'_> {
             return Ok(());
         }
         self.greeted = Instant::now();
-        self.ask_broker().await;
+        if !alone || self.begun.elapsed() < ASK_AT_FIRST || self.asked.elapsed() >= ASK_ALONE {
+            self.asked = Instant::now();
+            self.ask_broker().await;
+        }
         let Some(gossip) = &self.gossip else { return Ok(()) };
         let mut strangers: BTreeSet<SocketAddr> = self.leased.clone();
         for seed in &gossip.seeds {
