@@ -1,6 +1,6 @@
 # `make test` is the second of the project's two commands; `cargo run --release -- demo` is the first.
 .DEFAULT_GOAL := help
-.PHONY: help test sim proof beat celery-suite chaos demo bench lint docs fmt
+.PHONY: help test sim proof fleet-amqp restarts-amqp beat celery-suite chaos demo bench lint docs fmt
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -27,6 +27,15 @@ celery-suite: ## Run Celery's own integration suite against a node (SELECT="word
 chaos: ## Kill and freeze nodes of five for five minutes under load (UMBEL_CHAOS_SECS, _RATE, _EVERY, _SEED)
 	UMBEL_CHAOS_SECS=$(or $(UMBEL_CHAOS_SECS),300) UMBEL_CHAOS_RATE=$(or $(UMBEL_CHAOS_RATE),300) UMBEL_CHAOS_EVERY=$(or $(UMBEL_CHAOS_EVERY),5) \
 		cargo test --release -p umbel-tests --test all -- --nocapture --test-threads 1 cluster::kills
+
+fleet-amqp: ## 5,000 tasks and 500 chords in a mixed fleet of Celery and nodes on RabbitMQ
+	@tests/setup
+	UMBEL_FLEET_TASKS=$(or $(TASKS),5000) cargo nextest run -p umbel-tests --test all --no-capture compat::amqp::a_mixed_fleet
+
+restarts-amqp: ## Kill RabbitMQ fifty times under load, and the node a hundred times
+	@tests/setup
+	UMBEL_AMQP_RESTARTS=$(or $(RESTARTS),50) UMBEL_CRASH_AMQP_ROUNDS=100 cargo nextest run -p umbel-tests --test all --no-capture \
+		-E 'test(/^fault::amqp::a_killed_server/) | test(/rabbitmq$$/)'
 
 demo: ## Count the words of a folder (FOLDER=path; this repository's sources by default)
 	cargo run --release --quiet -- demo $(if $(FOLDER),"$(FOLDER)")

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use tokio::sync::OwnedSemaphorePermit;
-use umbel_proto::{DecodeError, Invocation};
+use umbel_proto::{DecodeError, Invocation, ResultRecord};
 use umbel_scheduler::Fence;
 
 use crate::brokers::{Held, Returns};
@@ -23,6 +23,8 @@ pub struct Claim {
     pub crashes: u32,
     /// Whether it was acknowledged early by a node that died before the ending.
     pub lost: bool,
+    /// How its task has ended already, if its message came again although the ending is stored: then it is not run.
+    pub ended: Option<Box<ResultRecord>>,
     /// The room it takes.
     pub credit: Credit,
 }

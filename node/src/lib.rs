@@ -6,6 +6,7 @@
 extern crate self as umbel;
 
 pub mod actors;
+pub mod amqp;
 pub mod backends;
 pub mod brokers;
 pub mod claim;

@@ -1,6 +1,6 @@
 //! May this message run now?
 
-use umbel_proto::{Invocation, Millis};
+use umbel_proto::{Invocation, Millis, ResultRecord};
 
 use crate::{TaskSpec, revocation::Revoked, settlement::is_scheduled};
 
@@ -53,6 +53,8 @@ pub enum Refusal {
         /// Which.
         of: String,
     },
+    /// It came again although its SUCCESS is stored.
+    Ended(Box<ResultRecord>),
 }
 
 /// Decides. `spec` is `None` where nobody here knows the task.

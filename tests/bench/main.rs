@@ -4,6 +4,7 @@
 //! the limit it is compared with in the same run. `UMBEL_BENCH_TASKS` sets how many tasks (default 50,000).
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod amqp;
 mod latency;
 mod native;
 mod peers;
@@ -18,8 +19,8 @@ use serde_json::{Map, Value, json};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The names of the measures.
-const MEASURES: [&str; 11] =
-    ["store", "native", "backlog", "latency", "workflows", "process", "million", "redis", "redis-latency", "redis-peers", "python"];
+const MEASURES: [&str; 12] =
+    ["store", "native", "backlog", "latency", "workflows", "process", "million", "redis", "redis-latency", "redis-peers", "python", "amqp"];
 
 /// How many tasks a measure runs.
 fn tasks() -> usize {
@@ -50,6 +51,7 @@ async fn main() {
             // The same, with what others drain in the same run.
             "redis-peers" => redis::run(true).await,
             "redis-latency" => latency::redis().await,
+            "amqp" => amqp::run().await,
             "latency" => latency::run().await,
             "workflows" => latency::workflows().await,
             "process" => process::run(),

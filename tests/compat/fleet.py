@@ -12,12 +12,16 @@ from celery import Celery, chain, chord, group
 
 app = Celery("fleet", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
 app.conf.update(
-    broker_transport_options={
-        "visibility_timeout": float(os.environ.get("VISIBILITY", "3600")),
-        # Looks for what was not acknowledged in time every second, instead of every hundred.
-        "unacked_restore_interval": 1,
-        "unacked_restore_throttle": 1,
-    },
+    broker_transport_options=(
+        {
+            "visibility_timeout": float(os.environ.get("VISIBILITY", "3600")),
+            # Looks for what was not acknowledged in time every second, instead of every hundred.
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+        }
+        if os.environ["BROKER"].startswith("redis")
+        else {"confirm_publish": True}
+    ),
     broker_connection_retry_on_startup=True,
     task_acks_late=True,
     worker_prefetch_multiplier=1,
@@ -145,10 +149,43 @@ def submit(queues):
     return {"id": hang.apply_async((float(sys.argv[3]),), queue=queues[0], countdown=countdown).id}
 
 
+def bulk(queues):
+    """Many tasks and chords of three at once; tells which came out wrong."""
+    tasks, chords = int(sys.argv[3]), int(sys.argv[4])
+    at = lambda number: queues[number % len(queues)]
+    results = [add.apply_async((number, 1), queue=at(number)) for number in range(tasks)]
+    bodies = [
+        chord(on(queues, [add.s(number, member) for member in range(3)]), total.s().set(queue=at(number)))()
+        for number in range(chords)
+    ]
+    return {
+        "tasks": [number for number, result in enumerate(results) if outcome(result) != number + 1],
+        "chords": [number for number, result in enumerate(bodies) if outcome(result) != 3 * number + 3],
+    }
+
+
+def delayed(queues):
+    """Declares delayed delivery as a worker with a quorum queue does."""
+    from kombu.transport.native_delayed_delivery import declare_native_delayed_delivery_exchanges_and_queues
+
+    with app.connection() as connection:
+        declare_native_delayed_delivery_exchanges_and_queues(connection, sys.argv[3])
+    return {}
+
+
 def get(queues):
     return {"value": outcome(app.AsyncResult(sys.argv[3]))}
 
 
 if __name__ == "__main__":
-    scenario = {"basics": basics, "chords": chords, "submit": submit, "get": get, "fleet": fleet}[sys.argv[1]]
+    scenarios = {
+        "basics": basics,
+        "chords": chords,
+        "submit": submit,
+        "get": get,
+        "fleet": fleet,
+        "bulk": bulk,
+        "delayed": delayed,
+    }
+    scenario = scenarios[sys.argv[1]]
     print(json.dumps(scenario(sys.argv[2].split(","))))

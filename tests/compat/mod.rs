@@ -3,6 +3,7 @@
 //! `tests/setup` makes an environment for each version. There is no broker: the messages are put, byte for byte as a Redis
 //! broker would hold them, into the queue of kombu's in-memory transport, and a real worker takes and runs them.
 
+mod amqp;
 mod canvas;
 mod fleet;
 mod messages;

@@ -1,5 +1,6 @@
 //! The conformance suites, on every implementation.
 
+mod amqp;
 mod embedded;
 mod killed;
 mod limits;

@@ -77,7 +77,7 @@ impl Stage for Redis {
 }
 
 /// Lets the time pass that a claimed chord is left to its claimant.
-const EXPIRE_CLAIMS: &str = "
+pub(super) const EXPIRE_CLAIMS: &str = "
 redis.call('SELECT', '1')
 for _, group in ipairs(redis.call('ZRANGE', 'umbel:chords', 0, -1)) do
   redis.call('ZADD', 'umbel:chords', 1, group)

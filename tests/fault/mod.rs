@@ -4,6 +4,7 @@ mod actors;
 mod actors_end;
 mod actors_outage;
 mod actors_time;
+mod amqp;
 pub(crate) mod crash;
 mod python;
 mod redis;

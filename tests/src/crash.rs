@@ -6,12 +6,13 @@
 use std::{fmt, fs, path::Path, time::Duration};
 
 use umbel::{
+    amqp::{AmqpOptions, QueueType},
     brokers::Backbone,
     embedded::{Store, StoreOptions},
     redis::RedisOptions,
 };
 
-/// The name of the file in a run's folder that holds the addresses of a Redis server's databases, for messages and for results;
+/// The name of the file in a run's folder that holds two addresses, of Redis or RabbitMQ for messages and of Redis for results;
 /// without it, the run is on an embedded store in the folder.
 pub const REDIS: &str = "redis";
 
@@ -26,6 +27,10 @@ pub fn backbone(folder: &Path) -> Backbone {
     let (broker, results) = urls.split_once('\n').unwrap();
     // Whoever was told of a complete chord is often dead: others should not wait for long.
     let options = RedisOptions { chord_grace: Duration::from_millis(700), ..RedisOptions::default() };
+    if umbel::amqp::Target::is_amqp(broker) {
+        let amqp = AmqpOptions { delayed_type: QueueType::Classic, ..AmqpOptions::default() };
+        return Backbone::amqp(broker, Some(results), amqp, options).unwrap();
+    }
     Backbone::open_with(broker, Some(results), StoreOptions::default(), options).unwrap()
 }
 

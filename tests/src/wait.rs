@@ -54,3 +54,8 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Err(_) => panic!("gave up after {BOUND:?} waiting for {what}"),
     }
 }
+
+/// Lets a moment pass between two looks of a loop with a bound of its own.
+pub fn moment() {
+    std::thread::sleep(LOOK * 10);
+}

@@ -7,8 +7,10 @@
 //! **What bounds it.** Record size by the decoder's limits, number by expiry. **When it dies.** Transient errors; callers ask
 //! again. The proof is `tests/src/conformance/backend.rs`.
 
+pub mod disabled;
 pub mod embedded;
 pub mod redis;
+pub mod rpc;
 
 use std::fmt;
 
@@ -16,6 +18,8 @@ use async_trait::async_trait;
 use thiserror::Error;
 use umbel_proto::{GroupId, ResultRecord, ResultTuple, TaskId};
 use umbel_scheduler::{ChordPart, OpenChord, ReadyChord};
+
+use crate::brokers::Held;
 
 /// A store of results.
 #[async_trait]
@@ -30,6 +34,11 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Stores results; an answer for each. `Ok(false)`: a SUCCESS was there already and stays.
     async fn store(&self, batch: Vec<ResultRecord>) -> Vec<Result<bool, BackendError>>;
+
+    /// As [`Backend::store`], for a ledger: each result with the delivery it is the ending of.
+    async fn store_of(&self, batch: Vec<(Option<Held>, ResultRecord)>) -> Vec<Result<bool, BackendError>> {
+        self.store(batch.into_iter().map(|(_, record)| record).collect()).await
+    }
 
     /// Reads results; `None` where nothing is stored (Celery's PENDING).
     async fn get(&self, ids: &[TaskId]) -> Result<Vec<Option<ResultRecord>>, BackendError>;
@@ -74,6 +83,26 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// How far a chord has come; `None` when there is no such chord any more, or never was.
     async fn chord(&self, group: &GroupId) -> Result<Option<ChordProgress>, BackendError>;
+}
+
+/// Steps of chords where there is no place to count them in: none can be begun. The part of one that was begun elsewhere, for
+/// another result backend, is told in the log: refusing its task's ending would run the task again for ever.
+fn without_a_store(kind: &'static str, steps: &[ChordStep]) -> Result<Vec<ReadyChord>, BackendError> {
+    for step in steps {
+        match step {
+            ChordStep::Open(_) => return Err(chords_need_a_store(kind)),
+            ChordStep::Grow { group, .. } | ChordStep::Part(ChordPart { group, .. }) => {
+                tracing::error!(%group, "a part of a chord is not counted: {}", chords_need_a_store(kind));
+            }
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// What backends answer that have no place to count parts in.
+fn chords_need_a_store(kind: &'static str) -> BackendError {
+    let reason = "a chord needs a result store that counts its parts; set CELERY_RESULT_BACKEND to redis://host:6379/1".to_owned();
+    BackendError::Refused { kind, reason }
 }
 
 /// A stream of records.

@@ -17,6 +17,7 @@
 //!
 //! The proof for every implementation is `tests/src/conformance/broker.rs`.
 
+pub mod amqp;
 pub mod embedded;
 pub mod fanout;
 pub(crate) mod idle;

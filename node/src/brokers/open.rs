@@ -4,16 +4,18 @@ use std::{path::PathBuf, sync::Arc};
 
 use thiserror::Error;
 
-use super::{Broker, BrokerError, embedded::EmbeddedBroker, redis::RedisBroker};
+use super::{Broker, BrokerError, amqp::AmqpBroker, embedded::EmbeddedBroker, redis::RedisBroker};
 use crate::{
-    backends::{Backend, embedded::EmbeddedBackend, redis::RedisBackend},
+    amqp::{self, AmqpOptions, AmqpUrlError},
+    backends::{Backend, disabled::DisabledBackend, embedded::EmbeddedBackend, redis::RedisBackend, rpc::RpcBackend},
     embedded::{self, Store, StoreOptions},
     ledgers::{Ledger, embedded::EmbeddedLedger, phased::PhasedLedger, redis::RedisLedger},
     redis::{RedisOptions, Target, UrlError},
 };
 
 /// The schemes this version knows, for messages to people.
-const SCHEMES: &str = "umbel:///path/to/file, redis://host:6379/0 (also rediss://, redis+socket:// and sentinel://)";
+const SCHEMES: &str = "umbel:///path/to/file, redis://host:6379/0 (also rediss://, redis+socket:// and sentinel://), \
+                       amqp://user:password@host:5672/vhost (also amqps://), and rpc:// for results";
 
 /// Everything a node and a client stand on.
 #[derive(Debug, Clone)]
@@ -53,6 +55,9 @@ pub enum BackboneError {
         /// Why.
         error: UrlError,
     },
+    /// The address of RabbitMQ cannot be understood.
+    #[error("the broker URL cannot be used: {0}")]
+    Amqp(#[from] AmqpUrlError),
     /// Broker and backend cannot be combined.
     #[error(
         "results cannot go to `{backend}` while messages are in `{broker}`: the embedded store keeps both in one file; leave the result backend out"
@@ -107,6 +112,14 @@ impl Backbone {
                 }
             };
         }
+        if amqp::Target::is_amqp(broker) {
+            let amqp = AmqpOptions {
+                max_dead_letters: options.max_dead_letters,
+                revoke_expires: options.revoke_expires,
+                ..AmqpOptions::default()
+            };
+            return Self::amqp(broker, backend, amqp, redis);
+        }
         if let Some(results) = results {
             let store = Store::open(store_path("broker", broker)?, options)?;
             return Ok(Self::phased(Arc::new(EmbeddedBroker::new(store)?), Arc::new(RedisBackend::open(results, redis))));
@@ -118,6 +131,27 @@ impl Backbone {
             return Err(BackboneError::Combination { broker: without_password(broker), backend: without_password(url) });
         }
         Self::embedded(Store::open(path, options)?)
+    }
+
+    /// A virtual host of RabbitMQ, with results in Redis, as messages (`rpc://`), or nowhere. It connects in the background and
+    /// goes on trying for ever; must be called within a runtime.
+    ///
+    /// # Errors
+    /// When a URL is not understood, or results cannot be kept there.
+    pub fn amqp(broker: &str, backend: Option<&str>, amqp: AmqpOptions, redis: RedisOptions) -> Result<Self, BackboneError> {
+        let messages = amqp::Target::parse(broker)?;
+        let results = backend.filter(|url| Target::is_redis(url)).map(|url| target("result backend", url)).transpose()?;
+        let scheme = backend.map(|url| url.split("://").next().unwrap_or_default());
+        let broker = AmqpBroker::open(messages, amqp);
+        let backend: Arc<dyn Backend> = match (results, scheme) {
+            (Some(results), _) => Arc::new(RedisBackend::open(results, redis)),
+            (None, None | Some("" | "disabled")) => Arc::new(DisabledBackend),
+            (None, Some("rpc" | "amqp")) => Arc::new(RpcBackend::open(&broker)),
+            (None, Some(_)) => {
+                return Err(BackboneError::Unknown { what: "result backend", url: without_password(backend.unwrap_or_default()) });
+            }
+        };
+        Ok(Self::phased(Arc::new(broker), backend))
     }
 
     /// A broker and a result backend that have nothing to do with each other.

@@ -14,6 +14,7 @@ use super::{
     output::{Screen, note, program},
 };
 use crate::{
+    amqp::{AmqpOptions, QueueType},
     brokers::Backbone,
     config::{self, Config, Loaded, Raw, Url, UrlKind},
     embedded::{OpenError, Store, StoreOptions},
@@ -101,9 +102,13 @@ pub(super) const STORE_LOOK: Duration = Duration::from_millis(50);
 pub(super) fn open(config: &Config, broker: &config::Sourced<Url>, patience: Duration) -> Result<Backbone, Failure> {
     match broker.kind {
         UrlKind::Embedded => open_store(config, store_file(config, broker), patience),
-        _ => {
+        kind => {
             let results = config.results.as_ref().map(|url| url.expose());
-            Backbone::open_with(broker.expose(), results, store_options(config), redis_options(config)).map_err(|error| {
+            let opened = match kind {
+                UrlKind::Amqp => Backbone::amqp(broker.expose(), results, amqp_options(config), redis_options(config)),
+                _ => Backbone::open_with(broker.expose(), results, store_options(config), redis_options(config)),
+            };
+            opened.map_err(|error| {
                 Failure::new(Exit::Unavailable, "cannot use the broker", error)
                     .value_from(broker.to_string(), broker.origin.to_string())
                     .hint(format!("{} doctor", program()))
@@ -146,6 +151,18 @@ fn redis_options(config: &Config) -> RedisOptions {
         result_prefix: prefix(&transport.results_prefix),
         result_expires: (!expires.is_zero()).then_some(expires),
         ..RedisOptions::default()
+    }
+}
+
+fn amqp_options(config: &Config) -> AmqpOptions {
+    let kind = |word: &str| if word == "quorum" { QueueType::Quorum } else { QueueType::Classic };
+    let amqp = &config.amqp;
+    AmqpOptions {
+        queue_type: kind(&amqp.queue_type.value),
+        max_priority: amqp.queue_max_priority.as_ref().and_then(|max| u8::try_from(max.value).ok()),
+        delayed_type: kind(&amqp.delayed_queue_type.value),
+        heartbeat: amqp.heartbeat.value,
+        ..AmqpOptions::default()
     }
 }
 

@@ -27,6 +27,15 @@ pub static KEYS: &[Key] = &[
         .default("all"),
     // Broker and results
     Key::new("broker.url", BrokerUrl, "Where tasks wait.").flag("--broker").short("-b").celery(&["broker_url", "broker_read_url"]).secret(),
+    Key::new("broker.queue_type", Choice(&["classic", "quorum"]), "RabbitMQ: the type of queues that are not there yet.")
+        .celery(&["task_default_queue_type"])
+        .default("classic"),
+    Key::new("broker.queue_max_priority", Int(1, 255), "RabbitMQ: the highest priority of queues that are not there yet.")
+        .celery(&["task_queue_max_priority"]),
+    Key::new("broker.delayed_queue_type", Choice(&["classic", "quorum"]), "RabbitMQ: the type of the queues that delay messages.")
+        .celery(&["broker_native_delayed_delivery_queue_type"])
+        .default("quorum"),
+    Key::new("broker.heartbeat", Duration(1, 3_600), "RabbitMQ: how often both sides say that they are there.").default("10s"),
     Key::new("results.url", ResultsUrl, "Where results are kept. Without it: the broker's own store.")
         .flag("--result-backend")
         .celery(&["result_backend"])

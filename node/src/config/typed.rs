@@ -27,6 +27,8 @@ pub struct Config {
     pub role: Sourced<String>,
     /// `broker.url`; `None` when nobody said anything, which only `node dev` has an answer for.
     pub broker: Option<Sourced<Url>>,
+    /// `broker.*` that only RabbitMQ has.
+    pub amqp: Amqp,
     /// `results.url`; without one the broker's, if that can keep results.
     pub results: Option<Sourced<Url>>,
     /// `results.expires`; zero is for ever.
@@ -78,6 +80,19 @@ pub struct Transport {
     pub broker_prefix: Option<Sourced<String>>,
     /// What stands before the keys of results.
     pub results_prefix: Option<Sourced<String>>,
+}
+
+/// `broker.*` that only RabbitMQ has.
+#[derive(Debug, Clone)]
+pub struct Amqp {
+    /// The type of queues that are not there yet.
+    pub queue_type: Sourced<String>,
+    /// Their highest priority.
+    pub queue_max_priority: Option<Sourced<i64>>,
+    /// The type of the queues that delay messages.
+    pub delayed_queue_type: Sourced<String>,
+    /// How often both sides say that they are there.
+    pub heartbeat: Sourced<Duration>,
 }
 
 /// `worker.*`.
@@ -175,6 +190,12 @@ impl Config {
             python: resolved.get(&Name::plain("python")),
             role: resolved.must("role"),
             broker,
+            amqp: Amqp {
+                queue_type: resolved.must("broker.queue_type"),
+                queue_max_priority: resolved.get(&Name::plain("broker.queue_max_priority")),
+                delayed_queue_type: resolved.must("broker.delayed_queue_type"),
+                heartbeat: resolved.must("broker.heartbeat"),
+            },
             results,
             results_expire: resolved.must("results.expires"),
             transport: Transport {

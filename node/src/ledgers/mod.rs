@@ -17,6 +17,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use thiserror::Error;
+use umbel_proto::{ResultRecord, TaskId};
 use umbel_scheduler::{Answer, Commit, ReadyChord};
 
 /// Makes endings durable.
@@ -27,6 +28,12 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
 
     /// Carries out a batch; an answer for each commit, in order.
     async fn commit(&self, batch: Vec<Commit>) -> Result<Vec<Answer>, LedgerError>;
+
+    /// The endings that are stored of tasks whose messages have come again, where an ending can be stored while its message
+    /// is not settled; such a task is not run again.
+    async fn ended(&self, ids: &[TaskId]) -> Result<Vec<Option<ResultRecord>>, LedgerError> {
+        Ok(vec![None; ids.len()])
+    }
 
     /// Chords that have been complete for a while but not concluded: whoever was told of them has died.
     async fn unconcluded(&self, limit: usize) -> Result<Vec<ReadyChord>, LedgerError>;

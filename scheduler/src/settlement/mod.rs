@@ -137,6 +137,8 @@ pub fn settle(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -
 ///   from that know them (`task_routes`).
 /// * One that was taken too often, or killed too many executors, fails with `WorkerLostError` and goes to the dead letters.
 /// * One that was acknowledged early by a node that died fails with `WorkerLostError`.
+/// * One whose SUCCESS is stored had sent its successors before (`worker_deduplicate_successful_tasks`): what may be missing is its
+///   chord part, which counts once however often it comes.
 pub fn refuse(invocation: &Invocation, refusal: &Refusal, context: Context<'_>) -> Settlement {
     let run = Run { invocation, context };
     match refusal {
@@ -146,6 +148,7 @@ pub fn refuse(invocation: &Invocation, refusal: &Refusal, context: Context<'_>) 
         Refusal::Crashed { detail } => run.crashed(detail),
         Refusal::Lost => run.lost(),
         Refusal::Duplicate { of } => run.revoke(&format!("duplicate of {of}")),
+        Refusal::Ended(record) => run.ended_before(record),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Messages that never ran.
 
-use umbel_proto::{State, TaskError};
+use umbel_proto::{ResultRecord, State, TaskError};
 
 use super::{Ending, Settlement, failure::worker_lost_error, run::Run};
-use crate::{DeadReason, Effect, Release};
+use crate::{DeadReason, Effect, PartResult, Release};
 
 impl Run<'_> {
     pub(super) fn unknown(&self) -> Settlement {
@@ -18,6 +18,12 @@ impl Run<'_> {
     pub(super) fn crashed(&self, detail: &str) -> Settlement {
         let release = Release::Dead { reason: DeadReason::Crashed, detail: detail.to_owned() };
         self.fail_with(worker_lost_error(&format!("Worker exited prematurely: {detail}.")), release)
+    }
+
+    pub(super) fn ended_before(&self, record: &ResultRecord) -> Settlement {
+        let mut effects: Vec<Effect> = self.part(PartResult::Value(record.result.clone())).into_iter().collect();
+        effects.push(Effect::Release(Release::Ack));
+        Settlement { effects, ending: Ending::Ignored }
     }
 
     pub(super) fn lost(&self) -> Settlement {

@@ -28,6 +28,15 @@ use umbel::{
 /// Where an implementation is put to the test.
 #[async_trait]
 pub trait Stage: Sized + Send + Sync {
+    /// Whether the broker knows since when its messages wait.
+    const TELLS_AGES: bool = true;
+
+    /// Whether messages may be on their way to a node that has not fetched them yet. If it dies, that counts as a taking.
+    const PUSHES: bool = false;
+
+    /// In how many milliseconds something is due that a case waits for, and must not be before the case looks.
+    const SOON_MILLIS: i64 = 300;
+
     /// A new, empty instance.
     async fn fresh(setup: Setup) -> Self;
 

@@ -296,7 +296,7 @@ pub fn free_port() -> u16 {
 }
 
 /// An authority of the test's own, and certificates by it for the server and for a client.
-fn certificates(folder: &Path) {
+pub(super) fn certificates(folder: &Path) {
     let openssl = |arguments: &str| {
         let output = Command::new("openssl").args(arguments.split_whitespace()).current_dir(folder).output().expect("openssl is installed");
         assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));

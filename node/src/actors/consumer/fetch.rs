@@ -80,7 +80,8 @@ async fn run(shared: &Shared, seat: &mut Option<Box<dyn Subscription>>, pace: &P
             Ok((deliveries, returns)) => {
                 backoff.reset();
                 shared.links.broker.up();
-                let claims = claims(deliveries, &returns, &shared.credits.semaphore);
+                let mut claims = claims(deliveries, &returns, &shared.credits.semaphore);
+                find_ended(shared, &mut claims).await;
                 if !claims.is_empty() {
                     cast(consumer, ConsumerMsg::Fetched(claims));
                 }
@@ -149,6 +150,21 @@ async fn room(credits: &Credits) -> u32 {
     }
 }
 
+/// Asks how tasks have ended whose messages have come again. Without an answer they run again.
+async fn find_ended(shared: &Shared, claims: &mut [Claim]) {
+    let again = |claim: &&mut Claim| claim.debt.held().attempt > 1 && !claim.lost && claim.invocation.is_ok();
+    let mut again: Vec<&mut Claim> = claims.iter_mut().filter(again).collect();
+    if again.is_empty() {
+        return;
+    }
+    let ids: Vec<_> =
+        again.iter().filter_map(|claim| claim.invocation.as_ref().ok()).map(|invocation| invocation.headers.id.clone()).collect();
+    match shared.ledger.ended(&ids).await {
+        Ok(ended) => again.iter_mut().zip(ended).for_each(|(claim, ended)| claim.ended = ended.map(Box::new)),
+        Err(error) => tracing::debug!(%error, "whether tasks that came again have ended is not known; they run again"),
+    }
+}
+
 fn claims(deliveries: Vec<Delivery>, returns: &Returns, credits: &Arc<Semaphore>) -> Vec<Claim> {
     let count = u32::try_from(deliveries.len()).unwrap_or(u32::MAX);
     let Ok(mut permits) = credits.clone().try_acquire_many_owned(count) else {
@@ -167,7 +183,7 @@ fn claims(deliveries: Vec<Delivery>, returns: &Returns, credits: &Arc<Semaphore>
                     .unwrap_or_else(|panic| Err(DecodeError::new("message", format!("the decoder panicked: {panic}"))))
             });
             let debt = Debt::new(held, returns.clone());
-            Some(Claim { invocation: invocation.map(Arc::new), debt, begun: false, crashes, lost, credit })
+            Some(Claim { invocation: invocation.map(Arc::new), debt, begun: false, crashes, lost, ended: None, credit })
         })
         .collect()
 }

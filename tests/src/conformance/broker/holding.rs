@@ -86,7 +86,7 @@ pub async fn a_requeued_message_waits_for_its_time<S: Stage>() {
     publish(&*broker, vec![message("q", "a"), message("q", "b")]).await;
     let mut subscription = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;
     let first = fetch_one(&mut subscription).await;
-    let due = now() + 300;
+    let due = now() + S::SOON_MILLIS;
     assert!(release(&*broker, &first.held, Release::Requeue { due: Some(due), crashes: 1 }).await);
     assert_eq!(id(&fetch_one(&mut subscription).await), "b");
     let again = fetch_one(&mut subscription).await;
@@ -185,11 +185,12 @@ pub async fn a_begun_message_comes_back_as_lost<S: Stage>() {
     assert!(release(&*broker, &taken[0].held, Release::Begin).await);
     stage.lose(dying).await;
     let mut other = subscribe(&*broker, "other", &["q"], LONG_LEASE).await;
-    let again = fetch(&mut other, 2).await;
-    assert_eq!(ids_of(&again), ["begun", "waiting"]);
-    assert_eq!((again[0].lost, again[1].lost), (true, false));
-    assert_eq!(again[0].held.attempt, 2);
-    ack(&*broker, &again).await;
+    // Where among the others what is lost comes is nobody's business: it is not run.
+    let (lost, waiting): (Vec<_>, Vec<_>) = fetch(&mut other, 2).await.into_iter().partition(|delivery| delivery.lost);
+    assert_eq!((ids_of(&lost), ids_of(&waiting)), (vec!["begun".to_owned()], vec!["waiting".to_owned()]));
+    assert_eq!(lost[0].held.attempt, 2);
+    ack(&*broker, &lost).await;
+    ack(&*broker, &waiting).await;
 }
 
 /// A begun message is held until its ending pays for it, and then it is gone for good.
@@ -239,6 +240,8 @@ pub async fn everything_held_comes_back_after_a_crash<S: Stage>() {
     let (lost, again): (Vec<_>, Vec<_>) = again.into_iter().partition(|delivery| delivery.lost);
     assert_eq!((ids_of(&lost), lost[0].held.attempt), (ids("m", 2).split_off(1), 2));
     assert_eq!(ids_of(&again), ["m0", "m2", "m4", "m5"]);
-    assert_eq!(again.iter().map(|delivery| delivery.held.attempt).collect::<Vec<_>>(), [2, 2, 1, 1]);
+    let attempts: Vec<u32> = again.iter().map(|delivery| delivery.held.attempt).collect();
+    assert_eq!(attempts[..2], [2, 2]);
+    assert!(attempts[2..] == [1, 1] || (S::PUSHES && attempts[2..].iter().all(|attempt| (1..=2).contains(attempt))));
     assert!(!release(&*broker, &taken[0].held, Release::Ack).await, "a holder from before the crash settled something");
 }

@@ -158,7 +158,7 @@ pub async fn a_dropped_debt_returns_its_message<S: Stage>() {
 pub async fn a_scheduled_message_waits_for_its_time<S: Stage>() {
     let stage = S::fresh(Setup::default()).await;
     let broker = stage.broker();
-    let due = now() + 300;
+    let due = now() + S::SOON_MILLIS;
     publish(
         &*broker,
         vec![scheduled("q", "later", due), scheduled("q", "never", due + 1_000_000), scheduled("q", "past", 1), message("q", "now")],

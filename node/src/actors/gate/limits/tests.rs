@@ -20,7 +20,8 @@ fn task(number: u32, attempt: u32) -> Admitted {
     let invocation = Arc::new(Invocation::new("t".into(), id.as_str().into(), &[], &Map::new()).unwrap());
     let held = Held { queue: "q".into(), tag: id.as_str().into(), attempt };
     let debt = Debt::new(held, Returns::new().0);
-    let claim = Claim { invocation: Ok(invocation.clone()), debt, begun: false, crashes: 0, lost: false, credit: Credit::new(permit) };
+    let claim =
+        Claim { invocation: Ok(invocation.clone()), debt, begun: false, crashes: 0, lost: false, ended: None, credit: Credit::new(permit) };
     Admitted { claim, invocation, spec: Arc::new(TaskSpec::new("t")), place: None }
 }
 

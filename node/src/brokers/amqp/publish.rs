@@ -1,0 +1,210 @@
+//! Publishing with confirms.
+
+use std::{collections::BTreeSet, sync::PoisonError};
+
+use futures::future::join_all;
+use lapin::{
+    Channel, Confirmation,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use tokio::time::timeout;
+use umbel_proto::{QueueName, TaskId};
+use umbel_scheduler::Publish;
+
+use super::{
+    Shared,
+    message::{Post, Way, post, reply},
+};
+use crate::{
+    amqp::{
+        error::{AmqpError, judge},
+        link::{ANSWER, answer},
+    },
+    clock,
+};
+
+/// How many messages are on their way to the server at a time.
+const SLICE: usize = 500;
+
+/// How many doubts are remembered.
+const DOUBTS: usize = 100_000;
+
+impl Shared {
+    /// Publishes; `Ok` means that the server has confirmed it, and that it went into at least one queue.
+    pub(super) async fn publish(&self, batch: Vec<Publish>) -> Vec<Result<(), AmqpError>> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for slice in batch.chunks(SLICE) {
+            match self.publish_slice(slice).await {
+                Ok(done) => answers.extend(done),
+                Err(error) => answers.extend(slice.iter().map(|_| Err(error.clone()))),
+            }
+        }
+        answers
+    }
+
+    async fn publish_slice(&self, slice: &[Publish]) -> Result<Vec<Result<(), AmqpError>>, AmqpError> {
+        let queues: BTreeSet<&QueueName> =
+            slice.iter().map(|publish| &publish.route.queue).filter(|queue| !queue.as_str().is_empty()).collect();
+        self.declare_queues(queues.into_iter()).await?;
+        self.heard().await?;
+        let now = clock::now();
+        let delayed: BTreeSet<&QueueName> =
+            slice.iter().filter(|publish| publish.due.is_some_and(|due| due - now >= 1000)).map(|publish| &publish.route.queue).collect();
+        for queue in delayed {
+            self.declare_delayed(queue).await?;
+        }
+        let mut posts = Vec::with_capacity(slice.len());
+        for publish in slice {
+            posts.push(self.post(publish).await);
+        }
+        let mut answers = self.send(&posts).await;
+        for ((publish, post), answer) in slice.iter().zip(&posts).zip(&mut answers) {
+            // Sent to an exchange that leads nowhere with this key: to the queue that the sender has worked out, then.
+            let named = post.as_ref().is_ok_and(|post| !post.exchange.as_str().is_empty());
+            if matches!(answer, Err(AmqpError::Refused(_))) && named && publish.due.is_none() {
+                *answer = match self.direct(publish) {
+                    Ok(post) => self.send(&[Ok(post)]).await.remove(0),
+                    Err(error) => Err(error),
+                };
+            }
+        }
+        self.remember_doubts(slice, &answers);
+        Ok(answers)
+    }
+
+    /// The message for its exchange where that is there and no more than the queue's own; else for its queue.
+    async fn post(&self, publish: &Publish) -> Result<Post, AmqpError> {
+        let route = &publish.route;
+        let plain = route.exchange.is_empty() || route.exchange == route.queue.as_str();
+        if plain || !self.has_exchange(&route.exchange).await? {
+            return self.direct(publish);
+        }
+        post(publish, self.way(publish, &route.exchange, &route.routing_key))
+    }
+
+    fn direct(&self, publish: &Publish) -> Result<Post, AmqpError> {
+        post(publish, self.way(publish, "", publish.route.queue.as_str()))
+    }
+
+    fn way<'a>(&'a self, publish: &Publish, exchange: &'a str, routing_key: &'a str) -> Way<'a> {
+        let again = self.doubts().contains(&publish.invocation.headers.id);
+        Way { exchange, routing_key, reply_to: self.reply_of(publish), again }
+    }
+
+    fn doubts(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<TaskId>> {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what may have been sent although nobody said so.
+    fn remember_doubts(&self, slice: &[Publish], answers: &[Result<(), AmqpError>]) {
+        let mut doubts = self.doubts();
+        for (publish, answer) in slice.iter().zip(answers) {
+            let id = &publish.invocation.headers.id;
+            match answer {
+                Err(AmqpError::Unavailable(_)) if doubts.len() < DOUBTS => {
+                    doubts.insert(id.clone());
+                }
+                Ok(()) => {
+                    doubts.remove(id);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Waits until somebody hears what is answered to this process.
+    async fn heard(&self) -> Result<(), AmqpError> {
+        let Some(replies) = self.replies.get() else { return Ok(()) };
+        let mut listening = replies.listening.clone();
+        match timeout(ANSWER, listening.wait_for(|listening| *listening)).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(AmqpError::Unavailable("the queue for results is not there".to_owned())),
+        }
+    }
+
+    /// Sends results to those who wait for them; that nobody does is no error.
+    pub(crate) async fn reply(&self, replies: Vec<(String, String, Vec<u8>)>) -> Result<(), AmqpError> {
+        if replies.is_empty() {
+            return Ok(());
+        }
+        let posts: Vec<_> = replies.into_iter().map(|(queue, correlation, body)| reply(&queue, &correlation, body)).collect();
+        for sent in self.send(&posts).await {
+            match sent {
+                Ok(()) | Err(AmqpError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where this process hears of the result of what it has begun itself.
+    fn reply_of(&self, publish: &Publish) -> Option<&str> {
+        let headers = &publish.invocation.headers;
+        let begins = headers.parent_id.is_none() && headers.root_id.as_ref().is_none_or(|root| *root == headers.id);
+        self.replies.get().filter(|_| begins).map(|replies| replies.queue.as_str())
+    }
+
+    /// Sends, and awaits what the server says to each.
+    async fn send(&self, posts: &[Result<Post, AmqpError>]) -> Vec<Result<(), AmqpError>> {
+        if let Some(reason) = self.link.blocked() {
+            let error = AmqpError::Unavailable(format!("RabbitMQ takes no messages now ({reason}); look at its memory and disk alarms"));
+            return vec![Err(error); posts.len()];
+        }
+        let channel = match self.publisher().await {
+            Ok(channel) => channel,
+            Err(error) => return vec![Err(error); posts.len()],
+        };
+        let sending = posts.iter().map(|post| {
+            let channel = &channel;
+            async move {
+                let post = post.clone()?;
+                let mandatory = BasicPublishOptions { mandatory: true, ..Default::default() };
+                let publish = channel.basic_publish(post.exchange, post.routing_key, mandatory, &post.body, post.properties);
+                publish.await.map_err(|error| judge(&error, "publishing"))
+            }
+        });
+        let sent = match timeout(ANSWER, join_all(sending)).await {
+            Ok(sent) => sent,
+            Err(_) => return vec![Err(AmqpError::Unavailable(format!("publishing: no answer within {ANSWER:?}"))); posts.len()],
+        };
+        let confirmed = sent.into_iter().zip(posts).map(|(sent, post)| async move {
+            match timeout(ANSWER, sent?).await {
+                Err(_) => Err(AmqpError::Unavailable(format!("publishing: not confirmed within {ANSWER:?}"))),
+                Ok(Err(error)) => Err(judge(&error, "publishing")),
+                Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+                Ok(Ok(Confirmation::Ack(Some(back)) | Confirmation::Nack(Some(back)))) => {
+                    Err(unroutable(post, &back.reply_text.to_string()))
+                }
+                // A full queue that rejects (`x-overflow`), or a server that could not write.
+                Ok(Ok(Confirmation::Nack(None))) => {
+                    Err(AmqpError::Unavailable("RabbitMQ did not accept the message; is its queue full?".to_owned()))
+                }
+                Ok(Ok(Confirmation::NotRequested)) => Err(AmqpError::Unavailable("RabbitMQ was not asked to confirm".to_owned())),
+            }
+        });
+        join_all(confirmed).await
+    }
+
+    /// The channel for publishing, on the connection there is now.
+    pub(super) async fn publisher(&self) -> Result<Channel, AmqpError> {
+        let live = self.link.live().await?;
+        {
+            let publisher = self.publisher.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((epoch, channel)) = &*publisher
+                && *epoch == live.epoch
+                && channel.status().connected()
+            {
+                return Ok(channel.clone());
+            }
+        }
+        let channel = live.channel().await?;
+        answer("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        *self.publisher.lock().unwrap_or_else(PoisonError::into_inner) = Some((live.epoch, channel.clone()));
+        Ok(channel)
+    }
+}
+
+fn unroutable(post: &Result<Post, AmqpError>, reason: &str) -> AmqpError {
+    let place = post.as_ref().map(|post| format!("exchange `{}`, routing key `{}`", post.exchange, post.routing_key)).unwrap_or_default();
+    AmqpError::Refused(format!("no queue takes messages for {place} ({reason}); declare and bind one"))
+}
