@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod amqp;
+mod beat;
 mod latency;
 mod native;
 mod peers;
@@ -19,8 +20,21 @@ use serde_json::{Map, Value, json};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The names of the measures.
-const MEASURES: [&str; 12] =
-    ["store", "native", "backlog", "latency", "workflows", "process", "million", "redis", "redis-latency", "redis-peers", "python", "amqp"];
+const MEASURES: [&str; 13] = [
+    "store",
+    "native",
+    "backlog",
+    "latency",
+    "workflows",
+    "process",
+    "million",
+    "redis",
+    "redis-latency",
+    "redis-peers",
+    "python",
+    "amqp",
+    "beat",
+];
 
 /// How many tasks a measure runs.
 fn tasks() -> usize {
@@ -50,6 +64,7 @@ async fn main() {
             "redis" => redis::run(false).await,
             // The same, with what others drain in the same run.
             "redis-peers" => redis::run(true).await,
+            "beat" => beat::run().await,
             "redis-latency" => latency::redis().await,
             "amqp" => amqp::run().await,
             "latency" => latency::run().await,

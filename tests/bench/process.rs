@@ -25,14 +25,14 @@ fn program() -> PathBuf {
 }
 
 /// A node of its own folder; killed with the measure.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     home: PathBuf,
 }
 
 impl Process {
     /// Starts it and waits until it says that it is ready; returns how long that took.
-    fn start(home: &Path, args: &[&str], ready: &str) -> (Self, Duration) {
+    pub(crate) fn start(home: &Path, args: &[&str], ready: &str) -> (Self, Duration) {
         let log = home.join("log");
         let begun = Instant::now();
         let mut command = Command::new(program());
@@ -55,14 +55,14 @@ impl Process {
     }
 
     /// Resident memory in MB, as the kernel counts it.
-    fn resident_mb(&self) -> f64 {
+    pub(crate) fn resident_mb(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let kb: f64 = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().trim_end_matches(" kB").parse().unwrap();
         (kb / 102.4).round() / 10.0
     }
 
     /// CPU used so far, in clock ticks (1/100 s).
-    fn ticks(&self) -> u64 {
+    pub(crate) fn ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()

@@ -14,6 +14,7 @@
 //! entry's own policy when it does again.
 
 mod declared;
+mod foreign;
 mod state;
 mod work;
 
@@ -24,6 +25,7 @@ use tokio::{sync::broadcast, time::Instant};
 use umbel_proto::QueueName;
 use umbel_scheduler::beat::{Entry, Source};
 
+pub use foreign::Foreign;
 pub use state::BeatReport;
 
 use super::{Shared, cast, reply};
@@ -100,6 +102,8 @@ pub(crate) enum BeatMsg {
     Loaded(Loaded),
     /// Ticks have been carried out, or not.
     Carried(Carried),
+    /// Somebody else sends scheduled tasks.
+    Foreign(Foreign),
     /// Report.
     Report(RpcReplyPort<BeatReport>),
 }
@@ -124,6 +128,7 @@ impl Actor for Beat {
             BeatMsg::Asked(asked) => state.asked(asked),
             BeatMsg::Loaded(loaded) => state.loaded(loaded),
             BeatMsg::Carried(carried) => state.carried(carried),
+            BeatMsg::Foreign(foreign) => state.foreign(foreign),
             BeatMsg::Report(port) => return reported(port, state),
         }
         state.go_on(Instant::now());

@@ -104,6 +104,11 @@ fn beat(text: &mut Exposition, report: &BeatReport, node: &str) {
     gauge("umbel_beat_leader", "Whether this node sends the scheduled tasks.", Some(f64::from(u8::from(report.leads))));
     gauge("umbel_beat_last_tick_timestamp_seconds", "When this node last sent a scheduled task.", report.last_tick.map(secs));
     gauge("umbel_beat_lag_seconds", "How long after its due time that was.", report.lag_ms.map(secs));
+    gauge(
+        "umbel_beat_foreign_timestamp_seconds",
+        "When a beat of Celery's was last noticed beside this cluster's.",
+        report.foreign.as_ref().map(|foreign| secs(foreign.at)),
+    );
     text.family("umbel_beat_ticks_total", "counter", "Scheduled tasks that were sent, and due times that were missed for good.");
     text.sample("umbel_beat_ticks_total", &[("node", node), ("action", "sent")], report.sent as f64);
     text.sample("umbel_beat_ticks_total", &[("node", node), ("action", "skipped")], report.skipped as f64);

@@ -100,7 +100,9 @@ async fn set_paused(api: &Api, name: &str, paused: bool) -> Result<Json<Value>, 
 pub(super) async fn run(State(api): State<Api>, Path(name): Path) -> Result<Json<Value>, Problem> {
     let book = book(&api).await?;
     let entry = &find(&book, &name)?.entry;
-    let sent = api.client.submit(signature(entry, api.beat_queue.as_ref())).await?;
+    // Derived like the ids of ticks, so that nobody takes it for another beat's.
+    let key = format!("run:{name}:{}", uuid::Uuid::new_v4());
+    let sent = api.client.submit_as(signature(entry, api.beat_queue.as_ref()), &key).await?;
     tracing::info!(entry = name, id = %sent.id(), "a schedule's task was sent over HTTP");
     Ok(Json(json!({ "name": name, "id": sent.id() })))
 }

@@ -13,7 +13,7 @@ use umbel_scheduler::{
 };
 
 use super::{
-    BeatMsg, BeatOptions, BeatSeat, Sent,
+    BeatMsg, BeatOptions, BeatSeat, Foreign, Sent, foreign,
     work::{self, Asked, Carried, Loaded, Understood},
 };
 use crate::{
@@ -23,6 +23,9 @@ use crate::{
 
 /// How long an entry of which nothing is known waits before it is looked at again, in milliseconds.
 const AGAIN_MS: Millis = 1_000;
+
+/// How long another beat is not spoken of again, in milliseconds.
+const FOREIGN_AGAIN_MS: Millis = 600_000;
 
 /// What beat says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -49,6 +52,8 @@ pub struct BeatReport {
     pub elected: u64,
     /// Entries that cannot be understood, and why.
     pub broken: BTreeMap<String, String>,
+    /// A beat of Celery's that sends beside this cluster's, as last noticed here.
+    pub foreign: Option<Foreign>,
     /// Why the store does not answer, while it does not.
     pub outage: Option<String>,
 }
@@ -81,12 +86,15 @@ pub(crate) struct State {
     /// Not before: the store does not answer now.
     load_at: Option<Instant>,
     report: BeatReport,
+    /// Looks out for other beats.
+    _lookout: AbortOnDropHandle<()>,
 }
 
 impl State {
     pub(super) fn new(shared: Arc<Shared>, seat: BeatSeat, myself: ActorRef<BeatMsg>) -> Self {
         let BeatSeat { schedules, options, sent } = seat;
         let ring = myself.clone();
+        let lookout = foreign::look_out(shared.facts.subscribe(), myself.clone());
         let lease_ms = Millis::try_from(options.lease.as_millis()).unwrap_or(Millis::MAX);
         Self {
             candidate: Candidate::new(shared.node.clone(), options.lease),
@@ -109,6 +117,7 @@ impl State {
             carrying: None,
             load_at: None,
             report: BeatReport::default(),
+            _lookout: lookout,
         }
     }
 
@@ -316,6 +325,19 @@ impl State {
                 self.report.skipped += 1;
             }
             Action::Rewind => tracing::warn!(entry = name, task, "the clock went back by far; the entry goes on from now"),
+        }
+    }
+
+    pub(super) fn foreign(&mut self, foreign: Foreign) {
+        let known = self.report.foreign.replace(foreign);
+        let Some(now) = &self.report.foreign else { return };
+        if known.is_none_or(|known| now.at - known.at > FOREIGN_AGAIN_MS) {
+            let origin = now.origin.as_deref().unwrap_or("unknown");
+            tracing::warn!(
+                task = now.task,
+                origin,
+                "a `celery beat` sends scheduled tasks beside this cluster's; what both have in their schedules is sent twice: stop one of them"
+            );
         }
     }
 
