@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use umbel::{
     executors::{
-        Executor, Job, Order, Progress, Slot,
+        Executor, Job, Order, Progress,
         python::{PythonExecutor, PythonOptions},
     },
     proto::{Invocation, Map, Outcome, TaskId, TaskName, TimeLimit, Value},
