@@ -12,6 +12,13 @@ use umbel_tests::servers::redis::RedisServer;
 /// Every queue of the platform, as its workers name them.
 const PLATFORM: &str = "platform,platform.cpu,platform.io,platform.beat";
 
+/// Who works for the shop.
+#[derive(Clone, Copy)]
+enum Workers {
+    Celery,
+    Nodes,
+}
+
 /// A shop of one test: a database and a broker of its own.
 struct Shop {
     redis: RedisServer,
@@ -63,10 +70,20 @@ impl Shop {
     }
 
     /// Starts a worker for a service.
-    fn hire(&mut self, service: &str, app: &str, queues: &str) {
+    fn hire(&mut self, who: Workers, service: &str, app: &str, queues: &str) {
         let name = format!("{service}@test");
-        let mut command = self.command(service, &python());
-        command.args(["-m", "celery", "-A", app, "worker", "-Q", queues, "-c", "2", "-n", &name, "-l", "INFO"]);
+        let mut command = match who {
+            Workers::Celery => {
+                let mut command = self.command(service, &python());
+                command.args(["-m", "celery", "-A", app, "worker", "-Q", queues, "-c", "2", "-n", &name, "-l", "INFO"]);
+                command
+            }
+            Workers::Nodes => {
+                let mut command = self.command(service, Path::new(env!("CARGO_BIN_EXE_node-under-test")));
+                command.args(["worker", "-A", app, "-Q", queues, "-c", "2", "-n", &name]);
+                command
+            }
+        };
         let log = File::create(self.log(service)).unwrap();
         self.workers.push(command.stdout(log.try_clone().unwrap()).stderr(log).process_group(0).spawn().unwrap());
     }
@@ -99,19 +116,35 @@ impl Drop for Shop {
     }
 }
 
-/// The tests that need a broker. What they expect is what Celery does.
-#[test]
-fn the_shop_works_with_celery() {
+/// The tests of these services that need a broker, with one kind of workers or the other.
+fn works_with(platform: Workers, atom: Workers, services: &[&str]) {
     let mut shop = Shop::open();
-    shop.hire("django", "config.celery", PLATFORM);
-    shop.hire("fastapi", "app.celery_app", "atom");
-    let tested = std::thread::scope(|scope| {
-        let django = scope.spawn(|| shop.test("django", "tests/broker"));
-        let fastapi = shop.test("fastapi", "tests/broker");
-        [django.join().unwrap(), fastapi]
+    shop.hire(platform, "django", "config.celery", PLATFORM);
+    shop.hire(atom, "fastapi", "app.celery_app", "atom");
+    let tested: Vec<_> = std::thread::scope(|scope| {
+        let tests: Vec<_> = services.iter().map(|service| scope.spawn(|| shop.test(service, "tests/broker"))).collect();
+        tests.into_iter().map(|test| test.join().unwrap()).collect()
     });
     let failed: Vec<String> = tested.into_iter().filter_map(Result::err).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// The yardstick: what the tests expect is what Celery does.
+#[test]
+fn the_shop_works_with_celery() {
+    works_with(Workers::Celery, Workers::Celery, &["django", "fastapi"]);
+}
+
+/// The tests of the other service ask for remote control, which nodes do not answer yet.
+#[test]
+fn the_platform_works_with_nodes() {
+    works_with(Workers::Nodes, Workers::Nodes, &["django"]);
+}
+
+/// One service has moved, the other has not.
+#[test]
+fn the_platform_works_with_both() {
+    works_with(Workers::Nodes, Workers::Celery, &["django"]);
 }
 
 /// The tests that shops have already, which no worker takes part in.

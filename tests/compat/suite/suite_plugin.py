@@ -105,6 +105,7 @@ class Worker:
     def start(self):
         command = SESSION["solo" if self.solo else "worker"]
         with open(SESSION["log"], "ab") as log:
+            begun = log.tell()
             # A process group of its own, so that all of it can be killed.
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -112,10 +113,17 @@ class Worker:
         tell(worker=self.pid)
         deadline = time.monotonic() + START
         while time.monotonic() < deadline and self.process.poll() is None:
-            if self.ask("ping", 0.5):
+            # A worker without remote control says so at least.
+            if self.ask("ping", 0.5) or self.says_ready(begun):
                 self.aside(lambda app: app.control.enable_events(destination=[HOSTNAME]), 10)
                 return
-        tell(trouble=f"no answer to a ping, exit {self.process.poll()}")
+        tell(trouble=f"not ready, exit {self.process.poll()}")
+
+    @staticmethod
+    def says_ready(begun):
+        with open(SESSION["log"], "rb") as log:
+            log.seek(begun)
+            return f"{HOSTNAME} ready.".encode() in log.read()
 
     def stop(self, gently=True):
         if self.process is None:
