@@ -138,6 +138,20 @@ fn node(server: &RedisServer, home: &Path, name: &str) -> std::process::Child {
         .unwrap()
 }
 
+/// Shows what the nodes have said when their test fails.
+struct Logs<'a>(&'a Path);
+
+impl Drop for Logs<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in ["first@test", "second@test", "only@test"] {
+                let log = fs::read_to_string(self.0.join(format!("{name}.log"))).unwrap_or_default();
+                eprintln!("{name}: {log}");
+            }
+        }
+    }
+}
+
 fn runs(home: &Path) -> Vec<String> {
     fs::read_to_string(home.join("runs")).unwrap_or_default().lines().map(str::to_owned).collect()
 }
@@ -166,6 +180,7 @@ fn kill(pid: u32, signal: &str) {
 fn sigterm_lets_python_tasks_finish() {
     let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
     let home = home.path();
+    let _logs = Logs(home);
     let mut first = node(&server, home, "first@test");
     submit(&server, "work", 0..12);
     until("tasks run", || (count(home, "begin") >= 2).then_some(()));
@@ -188,6 +203,7 @@ fn sigterm_lets_python_tasks_finish() {
 fn processes_die_with_their_node() {
     let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
     let home = home.path();
+    let _logs = Logs(home);
     let mut first = node(&server, home, "first@test");
     submit(&server, "with_child", 0..1);
     until("it has started a process of its own", || (count(home, "child") == 1).then_some(()));
@@ -207,6 +223,7 @@ fn processes_die_with_their_node() {
 fn killed_processes_lose_nothing() {
     let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
     let home = home.path();
+    let _logs = Logs(home);
     let mut node = node(&server, home, "only@test");
     submit(&server, "killed_once", 0..4);
     until("everything is done", || (count(home, "end") >= 4).then_some(()));
