@@ -46,7 +46,7 @@ const GREET_AT_FIRST: Duration = Duration::from_millis(200);
 
 /// How often a node that is alone asks the broker who holds a lease, once it has done so for a while: a newcomer asks by itself,
 /// and an idle node is not to cost its broker much.
-const ASK_ALONE: Duration = Duration::from_secs(5);
+const ASK_ALONE: Duration = Duration::from_secs(10);
 
 /// How long that while is.
 const ASK_AT_FIRST: Duration = Duration::from_secs(3);

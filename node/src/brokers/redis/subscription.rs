@@ -32,7 +32,7 @@ pub(super) const SLICE: u32 = 500;
 
 /// How long a fetch trusts that it will be told of the next message before it looks again. News that got lost cost this long,
 /// or less: the stall watch looks as well.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 static SUBSCRIPTIONS: AtomicU64 = AtomicU64::new(1);
 
