@@ -6,6 +6,7 @@ mod cli;
 mod cluster;
 mod compat;
 mod conformance;
+mod control;
 mod fault;
 mod fuzz;
 mod golden;

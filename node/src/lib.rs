@@ -16,6 +16,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod context;
+pub mod control;
 pub mod embedded;
 pub mod executors;
 pub mod expression;
@@ -29,6 +30,7 @@ pub mod node;
 pub mod redis;
 pub mod schedules;
 pub mod telemetry;
+pub mod telling;
 
 pub use client::{AsyncResult, Client, SignatureExt};
 pub use context::Context;

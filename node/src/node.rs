@@ -1,21 +1,23 @@
 //! The node: builds a pipeline, starts it, and is the handle to it.
 
+mod learning;
 mod short;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorRef, rpc::CallResult};
 use thiserror::Error;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, broadcast, watch};
+use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::{NodeId, QueueName, TaskName};
-use umbel_scheduler::{Settings, window};
+use umbel_scheduler::Settings;
 
 use crate::{
     actors::{
         Credits, Registry, Shared,
         beat::{BeatOptions, BeatSeat},
         chance::Backoff,
-        consumer::Seat,
+        consumer::{Seat, Seated},
         gauges::Gauges,
         link::{Link, Links},
         report::NodeReport,
@@ -34,6 +36,7 @@ use crate::{
     gossip::{GossipError, GossipOptions, Port},
     ledgers::Ledger,
     limits::{LimitRule, Limiting, LimitsError, LocalLimits, Rules},
+    telling::{Description, Telling},
 };
 
 /// The most messages a node holds, whatever its concurrency.
@@ -51,6 +54,7 @@ struct Inner {
     client: Client,
     supervisor: ActorRef<SupervisorMsg>,
     ended: watch::Receiver<Option<Result<(), NodeError>>>,
+    _learning: AbortOnDropHandle<()>,
 }
 
 impl Drop for Inner {
@@ -201,6 +205,11 @@ impl Node {
         Ok(())
     }
 
+    /// What other workers and clients tell of themselves and of tasks, from now on: Celery's, and other nodes.
+    pub fn heard(&self) -> broadcast::Receiver<Arc<umbel_proto::Event>> {
+        self.inner.shared.telling.heard.subscribe()
+    }
+
     /// Whether its broker answers, now and from now on.
     pub fn broker_link(&self) -> watch::Receiver<Link> {
         self.inner.shared.links.broker.watch()
@@ -255,6 +264,7 @@ pub struct NodeBuilder {
     about: About,
     gossip: Option<GossipOptions>,
     limits: BTreeMap<TaskName, LimitRule>,
+    description: Description,
     settings: Settings,
     backbone: Option<Backbone>,
     native: Option<native::Builder>,
@@ -274,6 +284,7 @@ impl Default for NodeBuilder {
             about: About::this_process(),
             gossip: None,
             limits: BTreeMap::new(),
+            description: Description::default(),
             settings: Settings::default(),
             backbone: None,
             native: None,
@@ -349,6 +360,13 @@ impl NodeBuilder {
         self
     }
 
+    /// What remote control tells of it and may do with it, and whether it sends events of tasks.
+    #[must_use]
+    pub fn describe(mut self, description: Description) -> Self {
+        self.description = description;
+        self
+    }
+
     /// What decisions depend on.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
@@ -416,8 +434,7 @@ impl NodeBuilder {
         let client = Client::new(broker.clone(), backend.clone(), ledger.clone(), settings.clone(), known);
         executors.iter().for_each(|executor| executor.attach(client.clone()));
         let registry = Registry::new(executors);
-        let credits = window::credits(all_slots, self.prefetch_multiplier, CREDITS_MAX.max(all_slots));
-        let node = self.name.unwrap_or_else(default_name);
+        let node = self.name.unwrap_or_else(learning::default_name);
         let gossip = match self.gossip {
             Some(options) => Some(Port::open(options).await?),
             None => None,
@@ -434,14 +451,16 @@ impl NodeBuilder {
             cluster,
             node,
             settings,
-            queues,
+            queues: watch::Sender::new(queues),
             lease: self.lease,
             about,
             gossip,
             gauges: Gauges::new(&slots),
+            telling: Telling::new(self.description),
+            client: client.clone(),
             facts: Facts::new(registry.names().cloned()),
             registry,
-            credits: Credits::new(credits, all_slots),
+            credits: Credits::new(all_slots, self.prefetch_multiplier, CREDITS_MAX),
             links: Links::new(broker.kind(), ledger.kind()),
             faults: self.faults,
             broker,
@@ -451,12 +470,13 @@ impl NodeBuilder {
         let seat = subscribe(&shared).await?;
         // Before it takes work.
         shared.limits.learn().await;
+        let learning = learning::begin(&shared);
         let (ended, when_ended) = watch::channel(None);
         let args = SupervisorArgs { shared: shared.clone(), seat, slots, ended };
         let (supervisor, _) =
             Supervisor::spawn(None, Supervisor, args).await.map_err(|error| StartError::Pipeline { reason: error.to_string() })?;
         tracing::info!("{} ready.", shared.node);
-        Ok(Node { inner: Arc::new(Inner { shared, client, supervisor, ended: when_ended }) })
+        Ok(Node { inner: Arc::new(Inner { shared, client, supervisor, ended: when_ended, _learning: learning }) })
     }
 }
 
@@ -467,19 +487,14 @@ async fn subscribe(shared: &Shared) -> Result<Seat, StartError> {
         match shared.subscribe().await {
             Ok(subscription) => {
                 shared.links.broker.up();
-                return Ok(Arc::new(Mutex::new(Some(subscription))));
+                let queues = shared.queues.borrow().clone();
+                return Ok(Arc::new(Mutex::new(Some(Seated { subscription, queues }))));
             }
             Err(error) if error.is_transient() => {
                 shared.links.broker.down(&error.to_string());
                 tokio::time::sleep(backoff.next()).await;
             }
-            Err(source) => return Err(StartError::Subscribe { queues: shared.queues.clone(), source }),
+            Err(source) => return Err(StartError::Subscribe { queues: shared.queues.borrow().clone(), source }),
         }
     }
-}
-
-fn default_name() -> NodeId {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
-    let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty()).unwrap_or("localhost");
-    NodeId::from(format!("umbel@{host}"))
 }

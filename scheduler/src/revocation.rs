@@ -66,7 +66,7 @@ impl Revoked {
         }
         let headers = &invocation.headers;
         let stamped = |(name, value): (&String, &Value)| texts(value).into_iter().any(|value| self.has_stamp(name, value));
-        self.ends(invocation) || self.has(Revocation::Start(headers.id.clone())) || headers.stamps.iter().any(stamped)
+        self.ends(invocation) || self.has(&Revocation::Start(headers.id.clone())) || headers.stamps.iter().any(stamped)
     }
 
     /// Whether this message may not even go on running.
@@ -78,14 +78,14 @@ impl Revoked {
         }
         let headers = &invocation.headers;
         let root = headers.root_id.as_ref().unwrap_or(&headers.id);
-        if self.has(Revocation::Task(headers.id.clone())) || self.has(Revocation::Workflow(root.clone())) {
+        if self.has(&Revocation::Task(headers.id.clone())) || self.has(&Revocation::Workflow(root.clone())) {
             return true;
         }
         let own = headers.group_index.and(headers.group.clone());
         // The first step of a chain is not marked as a member; the chain's last one is (wire contract §5.2).
         let last = invocation.embed().chain.first();
         let chain = last.and_then(|step| step.options.group_index().and(step.options.group_id()));
-        own.into_iter().chain(chain).any(|group| self.has(Revocation::Group(group)))
+        own.into_iter().chain(chain).any(|group| self.has(&Revocation::Group(group)))
     }
 
     /// Forgets orders given before `before` (Celery's `REVOKE_EXPIRES` is 3 hours).
@@ -100,12 +100,13 @@ impl Revoked {
         self.orders.iter().map(|(order, at)| (order, *at))
     }
 
-    fn has(&self, order: Revocation) -> bool {
-        self.orders.contains_key(&order)
+    /// Whether this very order is among them.
+    pub fn has(&self, order: &Revocation) -> bool {
+        self.orders.contains_key(order)
     }
 
     fn has_stamp(&self, name: &str, value: String) -> bool {
-        self.has(Revocation::Stamp { name: name.to_owned(), value })
+        self.has(&Revocation::Stamp { name: name.to_owned(), value })
     }
 
     fn forget_oldest(&mut self) {

@@ -6,6 +6,7 @@
 
 mod amqp;
 mod beat;
+mod control;
 mod latency;
 mod native;
 mod peers;
@@ -20,7 +21,9 @@ use serde_json::{Map, Value, json};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The names of the measures.
-const MEASURES: [&str; 13] = [
+const MEASURES: [&str; 15] = [
+    "control",
+    "events",
     "store",
     "native",
     "backlog",
@@ -58,6 +61,8 @@ async fn main() {
     }
     for name in wanted {
         match name.as_str() {
+            "control" => control::busy().await,
+            "events" => control::events().await,
             "store" => store::run().await,
             "native" => native::run().await,
             "backlog" => store::backlog().await,

@@ -15,6 +15,7 @@ pub(super) async fn example(served: &Served, method: &str, path: &str) -> (Strin
     }
     let (id, body) = match path {
         "/api/v1/schedules" if method == "post" => (String::new(), Some(nightly())),
+        "/api/v1/control" => (String::new(), Some(json!({ "method": "ping" }))),
         "/api/v1/submit" => (String::new(), Some(json!({ "task": "umbel.demo.add", "args": [1, 2] }))),
         _ if path.starts_with("/api/v1/dead/{id}") => (dead_letter(served).await, None),
         "/api/v1/dead" => {

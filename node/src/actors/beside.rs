@@ -9,7 +9,13 @@ use tokio::time::Instant;
 use umbel_proto::Millis;
 use umbel_scheduler::restart::{Restart, RestartMeter};
 
-use super::{Shared, beat::Beat, gossip::Gossip};
+use super::{
+    Shared,
+    beat::Beat,
+    control::{Control, ControlArgs},
+    events::{Events, EventsArgs},
+    gossip::Gossip,
+};
 
 /// How long to wait when one dies again and again. Tasks run without it, so it is no reason to stop the node.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -17,15 +23,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Who stands beside the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
+    Control,
+    Events,
     Gossip,
     Beat,
 }
 
 impl Side {
-    const ALL: [Self; 2] = [Self::Gossip, Self::Beat];
+    const ALL: [Self; 4] = [Self::Control, Self::Events, Self::Gossip, Self::Beat];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::Control => "control",
+            Self::Events => "events",
             Self::Gossip => "gossip",
             Self::Beat => "beat",
         }
@@ -34,6 +44,14 @@ impl Side {
     /// Starts it; `None` where this node has no use for it.
     async fn start(self, shared: Arc<Shared>, supervisor: ActorCell) -> Result<Option<ActorCell>, SpawnErr> {
         Ok(match self {
+            Self::Control => {
+                let args = ControlArgs { shared, supervisor: supervisor.clone().into() };
+                Some(Control::spawn_linked(None, Control, args, supervisor).await?.0.get_cell())
+            }
+            Self::Events => {
+                let args = EventsArgs { shared, supervisor: supervisor.clone().into() };
+                Some(Events::spawn_linked(None, Events, args, supervisor).await?.0.get_cell())
+            }
             Self::Gossip => Some(Gossip::spawn_linked(None, Gossip, shared, supervisor).await?.0.get_cell()),
             Self::Beat => match shared.beat.clone() {
                 Some(seat) => Some(Beat::spawn_linked(None, Beat, (shared, seat), supervisor).await?.0.get_cell()),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio_util::task::AbortOnDropHandle;
 
-pub(crate) use fetch::Seat;
+pub(crate) use fetch::{Seat, Seated};
 
 use super::{Shared, cast, gate::GateMsg, reply, report::ConsumerReport};
 use crate::claim::Claim;

@@ -22,7 +22,9 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::{Millis, TaskName};
 use umbel_scheduler::{
+    TaskSpec,
     admission::{self, Arrival, Verdict},
+    rate_limit::Rate,
     revocation::Revoked,
 };
 
@@ -31,7 +33,15 @@ use self::{
     turns::{Turned, Turns, Waiting},
 };
 use super::{
-    Admitted, Shared, aggregator::AggregatorMsg, alarm::Alarm, cast, guarded, pool::PoolMsg, registry::Known, reply, report::GateReport,
+    Admitted, Shared,
+    aggregator::AggregatorMsg,
+    alarm::Alarm,
+    cast, guarded,
+    held::{HeldTask, Stage},
+    pool::PoolMsg,
+    registry::Known,
+    reply,
+    report::GateReport,
 };
 use crate::{claim::Claim, clock, facts::Fact};
 
@@ -56,6 +66,10 @@ pub(crate) enum GateMsg {
     Revoked(Arc<Revoked>),
     /// Whoever counts has given turns.
     Turned(Turned),
+    /// The options of tasks have been changed.
+    Retuned,
+    /// Which tasks it has.
+    Held(RpcReplyPort<Vec<HeldTask>>),
     /// The alarm rang.
     Due,
     /// Nothing more comes: give back what is held, tell the pools, and end.
@@ -86,7 +100,7 @@ pub(crate) struct State {
     alarm: Alarm,
     /// What goes to each pool at the end of this message.
     batches: Vec<Vec<Admitted>>,
-    _watching: AbortOnDropHandle<()>,
+    _watching: [AbortOnDropHandle<()>; 2],
 }
 
 impl Actor for Gate {
@@ -105,6 +119,12 @@ impl Actor for Gate {
                 cast(&gate, GateMsg::Revoked(revoked));
             }
         });
+        let (mut tunings, gate) = (shared.registry.tunings(), myself.clone());
+        let tuning = tokio::spawn(async move {
+            while tunings.changed().await.is_ok() {
+                cast(&gate, GateMsg::Retuned);
+            }
+        });
         Ok(State {
             shared,
             aggregator,
@@ -118,7 +138,7 @@ impl Actor for Gate {
             turns: Turns::default(),
             myself: myself.clone(),
             alarm: Alarm::new(move || cast(&myself, GateMsg::Due)),
-            _watching: AbortOnDropHandle::new(watching),
+            _watching: [watching, tuning].map(AbortOnDropHandle::new),
         })
     }
 
@@ -139,6 +159,11 @@ impl Actor for Gate {
                     cast(pool, PoolMsg::Revoked(state.revoked.clone()));
                 }
             }
+            GateMsg::Retuned => {
+                state.retune(clock::now());
+                state.send_batches();
+            }
+            GateMsg::Held(port) => reply(port, state.held(clock::now())),
             GateMsg::Drain => {
                 state.waking.clear();
                 state.limits.clear();
@@ -219,15 +244,18 @@ impl State {
         }
     }
 
-    /// Past the limit that this node keeps by itself, if there is one.
-    fn pass_alone(&mut self, pool: usize, task: Admitted, now: Millis) {
-        let rules = self.shared.limits.in_force.borrow().clone();
-        let rate = match rules.get(&task.spec.name) {
+    /// The limit of a task that this node keeps by itself: the rule's for each node, else the task's own as it is now.
+    fn own_rate(&self, spec: &TaskSpec) -> Option<Rate> {
+        match self.shared.limits.in_force.borrow().get(&spec.name) {
             Some(rule) if rule.per_node => rule.parsed_rate(),
             Some(rule) if rule.rate.is_some() => None,
-            _ => task.spec.rate_limit,
-        };
-        let Some(rate) = rate else {
+            _ => spec.rate_limit,
+        }
+    }
+
+    /// Past the limit that this node keeps by itself, if there is one.
+    fn pass_alone(&mut self, pool: usize, task: Admitted, now: Millis) {
+        let Some(rate) = self.own_rate(&task.spec) else {
             self.batches[pool].push(task);
             return;
         };
@@ -307,6 +335,40 @@ impl State {
                 cast(pool, PoolMsg::Run(std::mem::take(batch)));
             }
         }
+    }
+
+    /// Gives tasks that wait for their rate limit the rate that holds now.
+    fn retune(&mut self, now: Millis) {
+        let names: Vec<TaskName> = self.limits.keys().cloned().collect();
+        for name in names {
+            match self.shared.registry.find(&name).and_then(|known| self.own_rate(&known.spec)) {
+                Some(rate) => {
+                    if let Some(limited) = self.limits.get_mut(&name) {
+                        limited.change(rate, now);
+                    }
+                    self.open_limit(name, now);
+                }
+                None => {
+                    if let Some(limited) = self.limits.remove(&name) {
+                        self.batches[limited.pool].extend(limited.into_waiting());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every task it has.
+    fn held(&self, now: Millis) -> Vec<HeldTask> {
+        let held = self.waking.iter().filter_map(|((at, _), wake)| {
+            let Wake::Held(claim) = wake else { return None };
+            let invocation = claim.invocation.as_ref().ok()?.clone();
+            let left = at.saturating_duration_since(Instant::now()).as_millis() as Millis;
+            let due = invocation.headers.eta.as_ref().map_or(now + left, umbel_proto::Timestamp::millis);
+            let held = claim.debt.held().clone();
+            Some(HeldTask { invocation, held, acknowledged: claim.begun, stage: Stage::Scheduled { due } })
+        });
+        let limited = self.limits.values().flat_map(Limited::tasks).map(|task| HeldTask::new(task, Stage::Reserved));
+        held.chain(limited).collect()
     }
 
     fn report(&self) -> GateReport {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Supervisor
-//! ├─ Gossip, Beat, one_for_one: tasks run without them
+//! ├─ Control, Events, Gossip, Beat, one_for_one: tasks run without them
 //! └─ rest_for_one, spawned in this order, so that each holds only the addresses of those after it on a task's way:
 //!    Aggregator ◄─ ExecutorPool × executors (└ ExecutorSlot × n, one_for_one) ◄─ Gate ◄─ Consumer
 //! ```
@@ -18,9 +18,12 @@ pub mod beat;
 mod beside;
 pub(crate) mod chance;
 pub(crate) mod consumer;
+pub(crate) mod control;
+pub(crate) mod events;
 pub(crate) mod gate;
 pub(crate) mod gauges;
 pub(crate) mod gossip;
+pub(crate) mod held;
 pub(crate) mod link;
 pub(crate) mod pool;
 mod registry;
@@ -32,7 +35,10 @@ pub(crate) mod supervisor;
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,6 +48,7 @@ use umbel_proto::{Invocation, NodeId, QueueName};
 use umbel_scheduler::{
     Settings, TaskSpec,
     placement::{Offer, Why},
+    window,
 };
 
 pub(crate) use registry::Registry;
@@ -50,12 +57,14 @@ use crate::{
     backends::Backend,
     brokers::{About, Broker, BrokerError, Subscribe, Subscription, idle::Idle},
     claim::Claim,
+    client::Client,
     cluster::View,
     facts::Facts,
     fault::Faults,
     gossip::Port,
     ledgers::Ledger,
     limits::{Limiting, Place},
+    telling::Telling,
 };
 
 /// What every actor of a node is given.
@@ -65,8 +74,8 @@ pub(crate) struct Shared {
     pub(crate) node: NodeId,
     /// What decisions depend on.
     pub(crate) settings: Arc<Settings>,
-    /// The queues it takes from.
-    pub(crate) queues: Vec<QueueName>,
+    /// The queues it takes from. Remote control changes them; the fetch loop follows.
+    pub(crate) queues: watch::Sender<Vec<QueueName>>,
     /// How long it keeps what it holds when it falls silent.
     pub(crate) lease: Duration,
     /// What it says of itself to others on the same broker.
@@ -89,6 +98,10 @@ pub(crate) struct Shared {
     pub(crate) credits: Credits,
     /// Whether broker and ledger answer.
     pub(crate) links: link::Links,
+    /// What it says of itself to Celery's tools.
+    pub(crate) telling: Telling,
+    /// Submits tasks.
+    pub(crate) client: Client,
     /// Where tests make it panic.
     pub(crate) faults: Faults,
     pub(crate) broker: Arc<dyn Broker>,
@@ -99,7 +112,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Subscribes as this node. One without queues takes nothing, and no broker needs to know.
     pub(crate) async fn subscribe(&self) -> Result<Box<dyn Subscription>, BrokerError> {
-        if self.queues.is_empty() {
+        if self.queues.borrow().is_empty() {
             return Ok(Box::new(Idle::new()));
         }
         self.broker.subscribe(self.subscription()).await
@@ -107,7 +120,7 @@ impl Shared {
 
     /// What this node asks of the broker.
     fn subscription(&self) -> Subscribe {
-        Subscribe { node: self.node.clone(), queues: self.queues.clone(), lease: self.lease, about: self.about.clone() }
+        Subscribe { node: self.node.clone(), queues: self.queues.borrow().clone(), lease: self.lease, about: self.about.clone() }
     }
 }
 
@@ -116,25 +129,64 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Credits {
     pub(crate) semaphore: Arc<Semaphore>,
-    pub(crate) total: u32,
-    /// How many should be free before more is fetched: batches are cheaper, but no slot may wait for one.
-    pub(crate) batch: u32,
+    total: AtomicU32,
+    batch: AtomicU32,
+    /// How many messages for each slot ([`window::credits`]).
+    multiplier: u32,
+    max: u32,
     /// How many of them placement allows, seeing the other nodes, and why.
     pub(crate) offer: watch::Sender<Offer>,
 }
 
 impl Credits {
-    /// `total` permits for `slots` slots.
-    pub(crate) fn new(total: u32, slots: u32) -> Self {
+    /// As many permits as `slots` slots want, at most `max`.
+    pub(crate) fn new(slots: u32, multiplier: u32, max: u32) -> Self {
+        let offer = watch::Sender::new(Offer { messages: 0, why: Why::Alone });
+        let (total, batch) = (AtomicU32::new(0), AtomicU32::new(1));
+        let credits = Self { semaphore: Arc::new(Semaphore::new(0)), total, batch, multiplier, max, offer };
+        credits.resize(slots);
+        credits
+    }
+
+    /// As many permits as `slots` slots want from now on. What is too many goes when it comes back.
+    pub(crate) fn resize(&self, slots: u32) {
+        let total = window::credits(slots, self.multiplier, self.max.max(slots));
         // Half of what waits behind the slots: the other half keeps them busy while the batch comes.
-        let batch = (total.saturating_sub(slots) / 2).clamp(1, consumer::FETCH_MAX);
-        let offer = watch::Sender::new(Offer { messages: total, why: Why::Alone });
-        Self { semaphore: Arc::new(Semaphore::new(total as usize)), total, batch, offer }
+        self.batch.store((total.saturating_sub(slots) / 2).clamp(1, consumer::FETCH_MAX), Ordering::Relaxed);
+        let before = self.total.swap(total, Ordering::Relaxed);
+        // What is allowed all of it stays so; else placement has its say with the next look at the others.
+        self.offer.send_modify(|offer| offer.messages = if offer.messages == before { total } else { offer.messages.min(total) });
+        if total >= before {
+            self.semaphore.add_permits((total - before) as usize);
+            return;
+        }
+        let excess = (before - total) as usize;
+        let left = excess - self.semaphore.forget_permits(excess);
+        let semaphore = self.semaphore.clone();
+        if left > 0 {
+            tokio::spawn(async move {
+                for _ in 0..left {
+                    // One by one: to wait for all of them would keep the fetch loop from those that come back meanwhile.
+                    let Ok(permit) = semaphore.acquire().await else { return };
+                    permit.forget();
+                }
+            });
+        }
+    }
+
+    /// How many messages it may hold.
+    pub(crate) fn total(&self) -> u32 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// How many should be free before more is fetched: batches are cheaper, but no slot may wait for one.
+    pub(crate) fn batch(&self) -> u32 {
+        self.batch.load(Ordering::Relaxed)
     }
 
     /// How many messages the node holds.
     pub(crate) fn in_use(&self) -> u32 {
-        self.total.saturating_sub(u32::try_from(self.semaphore.available_permits()).unwrap_or(u32::MAX))
+        self.total().saturating_sub(u32::try_from(self.semaphore.available_permits()).unwrap_or(u32::MAX))
     }
 }
 

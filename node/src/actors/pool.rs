@@ -10,17 +10,19 @@
 //! their queues (a task that was acknowledged early is recorded as lost), and gate and consumer are restarted with it.
 
 mod deadlines;
+mod listing;
+mod resizing;
 mod runs;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU32},
 };
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::time::{Duration, Instant};
 use tokio_util::task::AbortOnDropHandle;
-use umbel_proto::{Millis, Outcome};
+use umbel_proto::{Millis, Outcome, TaskId};
 use umbel_scheduler::{
     admission::{self, Arrival, Refusal, Verdict},
     placement::Offer,
@@ -36,7 +38,9 @@ use super::{
     Admitted, Shared,
     aggregator::{AggregatorMsg, Began},
     alarm::Alarm,
-    cast, guarded, reply,
+    cast, guarded,
+    held::{HeldTask, Which},
+    reply,
     report::PoolReport,
     slot::{ExecutorSlot, SlotArgs, SlotMsg},
 };
@@ -83,8 +87,8 @@ pub(crate) enum PoolMsg {
     Revoked(Arc<Revoked>),
     /// What became of the early acknowledgement of a task.
     Began { index: usize, run: u64, began: Began },
-    /// A slot can run tasks.
-    SlotOpened { place: SlotPlace },
+    /// A slot can run tasks; where the process is written that it runs them in, if it is not the node's own.
+    SlotOpened { place: SlotPlace, process: Option<Arc<AtomicU32>> },
     /// A task tells how far it has come.
     Progressed { place: SlotPlace, run: u64, progress: Progress },
     /// A task has ended.
@@ -97,15 +101,30 @@ pub(crate) enum PoolMsg {
     Drain,
     /// Hand back what runs as well, and end.
     Abandon,
+    /// Have so many slots from now on.
+    Resize(usize),
+    /// Put other slots in the place of all of them.
+    Renew,
+    /// Which tasks it has.
+    Held(RpcReplyPort<Vec<HeldTask>>),
+    /// End tasks it has, and say which.
+    Terminate { which: Which, signal: i32, port: RpcReplyPort<Vec<TaskId>> },
     /// Report.
     Report(RpcReplyPort<PoolReport>),
 }
 
+#[derive(Default)]
 struct Seat {
     incarnation: u64,
     actor: Option<ActorRef<SlotMsg>>,
     open: bool,
     work: Work,
+    /// It is not to be used any more.
+    retired: bool,
+    /// Its slot is to be replaced when it has nothing to do.
+    renew: bool,
+    /// Where its process is written, if it has one.
+    process: Option<Arc<AtomicU32>>,
 }
 
 pub(crate) struct State {
@@ -149,7 +168,7 @@ impl Actor for ExecutorPool {
             index,
             executor: shared.registry.executors()[index].clone(),
             aggregator,
-            seats: (0..slots).map(|_| Seat { incarnation: 0, actor: None, open: false, work: Work::None }).collect(),
+            seats: (0..slots).map(|_| Seat::default()).collect(),
             by_actor: HashMap::new(),
             idle: Vec::with_capacity(slots),
             waiting: VecDeque::new(),
@@ -189,7 +208,7 @@ impl Actor for ExecutorPool {
             }
             PoolMsg::Progressed { place, run, progress } => state.progressed(place, run, progress),
             PoolMsg::Began { index, run, began } => state.began(index, run, began),
-            PoolMsg::SlotOpened { place } => state.slot_opened(place),
+            PoolMsg::SlotOpened { place, process } => state.slot_opened(place, process),
             PoolMsg::Revoked(revoked) => state.revoke(revoked),
             PoolMsg::Offered(messages) => state.make_room(messages),
             PoolMsg::Due => state.due().await?,
@@ -202,6 +221,11 @@ impl Actor for ExecutorPool {
                 state.abandon();
                 myself.stop(Some("abandoned".to_owned()));
             }
+            PoolMsg::Resize(slots) if !state.draining => state.resize(slots).await?,
+            PoolMsg::Renew if !state.draining => state.renew().await?,
+            PoolMsg::Resize(_) | PoolMsg::Renew => {}
+            PoolMsg::Held(port) => reply(port, state.held()),
+            PoolMsg::Terminate { which, signal, port } => reply(port, state.terminate_some(&which, signal)),
             PoolMsg::Report(port) => reply(port, state.report()),
         }
         state.tell();
@@ -248,12 +272,13 @@ impl State {
         Ok(())
     }
 
-    fn slot_opened(&mut self, place: SlotPlace) {
+    fn slot_opened(&mut self, place: SlotPlace, process: Option<Arc<AtomicU32>>) {
         let seat = &mut self.seats[place.index];
         if seat.incarnation == place.incarnation && seat.actor.is_some() {
             seat.open = true;
+            seat.process = process;
             if matches!(seat.work, Work::None) {
-                self.idle.push(place.index);
+                self.free(place.index);
             }
             self.assign();
         }
@@ -279,6 +304,7 @@ impl State {
         let seat = &mut self.seats[index];
         seat.actor = None;
         seat.open = false;
+        seat.process = None;
         self.idle.retain(|idle| *idle != index);
         if let Work::Running(running) = std::mem::take(&mut self.seats[index].work) {
             self.end(index, *running, Outcome::WorkerLost { detail });
@@ -286,6 +312,9 @@ impl State {
     }
 
     fn replace(&mut self, index: usize, delay: Duration) {
+        if self.seats[index].retired {
+            return;
+        }
         self.slot_restarts += 1;
         self.deadlines.insert(Instant::now() + delay, index, Deadline::Replace);
         self.set_alarm();
@@ -308,6 +337,7 @@ impl State {
                 Deadline::Soft => self.hurry(index),
                 Deadline::Hard => self.hard_limit(index),
                 Deadline::Grace => self.give_up(index),
+                Deadline::Replace if self.seats[index].retired || self.seats[index].actor.is_some() => {}
                 Deadline::Replace => self.open_slot(index).await?,
             }
         }
@@ -359,13 +389,14 @@ impl State {
     /// Writes down how busy it is.
     fn tell(&self) {
         let busy = self.seats.iter().filter(|seat| !matches!(seat.work, Work::None)).count();
-        self.shared.gauges.pools[self.index].set(self.seats.len(), busy, self.waiting.len());
+        self.shared.gauges.pools[self.index].set(self.slots(), busy, self.waiting.len());
     }
 
     fn report(&self) -> PoolReport {
         PoolReport {
             executor: self.executor.kind(),
-            slots: self.seats.len(),
+            slots: self.slots(),
+            processes: self.processes(),
             alive: self.seats.iter().filter(|seat| seat.open).count(),
             waiting: self.waiting.len(),
             slot_restarts: self.slot_restarts,

@@ -2,8 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use tokio::sync::watch;
 use umbel_proto::TaskName;
-use umbel_scheduler::{TaskSpec, canvas::Specs};
+use umbel_scheduler::{
+    TaskSpec,
+    canvas::Specs,
+    tuning::{Tuning, Tunings},
+};
 
 use crate::executors::Executor;
 
@@ -12,6 +17,8 @@ use crate::executors::Executor;
 pub(crate) struct Registry {
     executors: Vec<Arc<dyn Executor>>,
     tasks: HashMap<TaskName, Known>,
+    /// What was changed of them since.
+    tunings: watch::Sender<Arc<Tunings>>,
 }
 
 /// A task and the pool that takes it.
@@ -31,15 +38,43 @@ impl Registry {
                 tasks.entry(spec.name.clone()).or_insert(Known { pool, spec });
             }
         }
-        Self { executors, tasks }
+        Self { executors, tasks, tunings: watch::Sender::new(Arc::default()) }
     }
 
-    /// Who runs `task`; asks the executors again for tasks they did not list.
+    /// Who runs `task`, and its options as they are now; asks the executors again for tasks they did not list.
     pub(crate) fn find(&self, task: &TaskName) -> Option<Known> {
-        self.tasks
-            .get(task)
-            .cloned()
-            .or_else(|| self.executors.iter().enumerate().find_map(|(pool, executor)| Some(Known { pool, spec: executor.spec(task)? })))
+        let ask = || self.executors.iter().enumerate().find_map(|(pool, executor)| Some(Known { pool, spec: executor.spec(task)? }));
+        let Known { pool, spec } = self.tasks.get(task).cloned().or_else(ask)?;
+        Some(Known { pool, spec: self.tunings.borrow().tuned(spec) })
+    }
+
+    /// Every task that was known at the start, by name, with its options as they are now.
+    pub(crate) fn all(&self) -> Vec<Arc<TaskSpec>> {
+        let tunings = self.tunings.borrow().clone();
+        let mut all: Vec<_> = self.tasks.values().map(|known| tunings.tuned(known.spec.clone())).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// What was changed of tasks, now and from now on.
+    pub(crate) fn tunings(&self) -> watch::Receiver<Arc<Tunings>> {
+        self.tunings.subscribe()
+    }
+
+    /// Changes a task on this node.
+    pub(crate) fn tune(&self, task: &TaskName, tuning: Tuning) {
+        self.tunings.send_modify(|tunings| {
+            let before = tunings.get(task).cloned().unwrap_or_default();
+            Arc::make_mut(tunings).set(task.clone(), tuning.over(before));
+        });
+    }
+
+    /// Takes over what was changed for everybody; `known` is what was known of that before. A change of this node's own holds
+    /// until the next one for everybody.
+    pub(crate) fn learn(&self, known: &Tunings, now: &Tunings) {
+        for (task, tuning) in now.iter().filter(|(task, tuning)| known.get(task) != Some(tuning)) {
+            self.tune(task, tuning.clone());
+        }
     }
 
     pub(crate) fn executors(&self) -> &[Arc<dyn Executor>] {

@@ -40,7 +40,7 @@ pub struct NodeReport {
     pub credits: CreditReport,
     /// Why it would hold as many messages as it would.
     pub why: String,
-    /// How often each part has been restarted: `consumer`, `gate`, `pool`, `aggregator`, `gossip`, `beat`.
+    /// How often each part has been restarted: `consumer`, `gate`, `pool`, `aggregator`, and those beside the pipeline.
     pub restarts: BTreeMap<&'static str, u64>,
     /// Its gossip, if it gossips.
     pub gossip: Option<GossipReport>,
@@ -122,6 +122,8 @@ pub struct PoolReport {
     pub waiting: usize,
     /// Slots that died and were replaced.
     pub slot_restarts: u64,
+    /// The processes of its slots, one for each; the node's own where they have none.
+    pub processes: Vec<u32>,
     /// What runs.
     pub running: Vec<RunningTask>,
     /// Whether it takes no more tasks.

@@ -65,8 +65,9 @@ impl Actor for ExecutorSlot {
 
     // Here rather than in `pre_start`, which would keep the pool waiting: opening may start a process.
     async fn post_start(&self, _: ActorRef<SlotMsg>, state: &mut State) -> Result<(), ActorProcessingErr> {
-        state.slot = Some(state.args.executor.open().await?);
-        cast(&state.args.pool, PoolMsg::SlotOpened { place: state.args.place });
+        let slot = state.slot.insert(state.args.executor.open().await?);
+        let process = slot.process();
+        cast(&state.args.pool, PoolMsg::SlotOpened { place: state.args.place, process });
         Ok(())
     }
 

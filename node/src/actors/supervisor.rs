@@ -15,6 +15,7 @@
 //! ends when all is durable, and last the subscription is closed. At the deadline the pools hand back what still runs.
 
 mod asking;
+mod orders;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -33,6 +34,7 @@ use super::{
     beside::{Beside, Side},
     cast,
     consumer::{Consumer, ConsumerArgs, ConsumerMsg, Seat},
+    events,
     gate::{Gate, GateArgs, GateMsg},
     gauges::Standing,
     pool::{ExecutorPool, PoolArgs, PoolMsg},
@@ -40,6 +42,8 @@ use super::{
     rest_for_one::{Fallen, Part, RestForOne},
 };
 use crate::{clock, node::NodeError};
+
+pub(crate) use orders::Order;
 
 /// The most restarts within [`RESTART_WINDOW_MS`] before the node stops with an error. With the meter's delays, a part that
 /// dies each time at once reaches it in about twenty seconds.
@@ -73,6 +77,8 @@ pub(crate) enum SupervisorMsg {
     Due,
     /// The subscription is closed.
     Closed,
+    /// Do something about the tasks it has or the room for them.
+    Order(Order),
     /// Report.
     Report(RpcReplyPort<NodeReport>),
 }
@@ -189,6 +195,7 @@ impl Actor for Supervisor {
             SupervisorMsg::Shutdown { grace } => state.shutdown(&myself, grace),
             SupervisorMsg::Due => state.due(&myself).await?,
             SupervisorMsg::Closed => myself.stop(None),
+            SupervisorMsg::Order(order) => state.order(order),
             SupervisorMsg::Report(port) => state.report(port),
         }
         Ok(())
@@ -377,7 +384,7 @@ impl State {
             self.shared.gauges.stand(Standing::Leaving);
             let (seat, myself, shared) = (self.seat.clone(), myself.clone(), self.shared.clone());
             tokio::spawn(async move {
-                tokio::join!(close(seat), farewell(&shared));
+                tokio::join!(close(seat), farewell(&shared), events::farewell(&shared));
                 cast(&myself, SupervisorMsg::Closed);
             });
         }
@@ -409,9 +416,9 @@ async fn farewell(shared: &Shared) {
 /// Gives back what is still held and ends the lease; a broker that does not answer ends it by itself.
 async fn close(seat: Seat) {
     let closed = timeout(LAST_GRACE, async {
-        let subscription = seat.lock().await.take();
-        match subscription {
-            Some(subscription) => subscription.close().await.map_err(|error| error.to_string()),
+        let seated = seat.lock().await.take();
+        match seated {
+            Some(seated) => seated.subscription.close().await.map_err(|error| error.to_string()),
             None => Ok(()),
         }
     });

@@ -35,6 +35,12 @@ pub trait Fanout: fmt::Debug + Send + Sync + 'static {
     /// broker's to write.
     async fn send(&self, batch: Vec<(Address, Envelope)>) -> Vec<Result<(), BrokerError>>;
 
+    /// The queues of those who listen to a fanout exchange, as far as the broker can tell: some may be gone. `None` where it
+    /// cannot tell at all.
+    async fn listening(&self, _exchange: &str) -> Result<Option<Vec<QueueName>>, BrokerError> {
+        Ok(None)
+    }
+
     /// Begins to listen; what is sent after this has returned is heard.
     async fn listen(&self, listen: Listen) -> Result<Box<dyn Listener>, BrokerError>;
 }

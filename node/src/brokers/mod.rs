@@ -31,10 +31,11 @@ use crate::limits::Limits;
 use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
-use umbel_proto::{DeliveryTag, Envelope, Millis, NodeId, QueueName};
+use umbel_proto::{DeliveryTag, Envelope, Millis, NodeId, QueueName, TaskName};
 use umbel_scheduler::{
     DeadReason, Publish, Release,
     revocation::{Revocation, Revoked},
+    tuning::{Tuning, Tunings},
 };
 
 use crate::schedules::Schedules;
@@ -109,6 +110,17 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// What is revoked, now and from now on.
     fn revoked(&self) -> watch::Receiver<Arc<Revoked>>;
 
+    /// Changes the options of a task, durably and for every node; what the change does not mention stays. `false` where the
+    /// broker keeps no such thing.
+    async fn tune(&self, _task: &TaskName, _tuning: &Tuning) -> Result<bool, BrokerError> {
+        Ok(false)
+    }
+
+    /// What was changed of tasks, now and from now on; `None` where the broker keeps no such thing.
+    fn tunings(&self) -> Option<watch::Receiver<Arc<Tunings>>> {
+        None
+    }
+
     /// The part for messages that are no tasks, if this broker has one: remote control and events need it.
     fn fanout(&self) -> Option<Arc<dyn Fanout>> {
         None
@@ -130,6 +142,11 @@ pub trait Subscription: Send + fmt::Debug {
 
     /// Where deliveries go that were dropped before they were settled.
     fn returns(&self) -> Returns;
+
+    /// Takes from these queues (at least one) from now on. What has been taken from others stays held.
+    async fn take_from(&mut self, _queues: &[QueueName]) -> Result<(), BrokerError> {
+        Err(BrokerError::Refused { kind: "this", reason: "a subscription keeps the queues it was begun with".to_owned() })
+    }
 
     /// Gives everything still held back to the front of its queues and ends the lease.
     async fn close(self: Box<Self>) -> Result<(), BrokerError>;

@@ -13,8 +13,10 @@ mod call;
 mod completion;
 mod config;
 mod confirm;
+mod control;
 mod dead;
 mod demo;
+mod describe;
 mod dev;
 mod doctor;
 mod exit;
@@ -22,6 +24,7 @@ mod failure;
 mod fleet;
 mod gossip;
 mod healthcheck;
+mod inspect;
 mod interrupt;
 mod limits;
 mod nodes;
@@ -30,6 +33,7 @@ mod output;
 mod place;
 mod python;
 mod queues;
+mod remote;
 mod result;
 mod schedules;
 mod serve;
@@ -99,6 +103,8 @@ enum Verb {
     Wait(wait::Args),
     Result(result::Args),
     Status(status::Args),
+    Inspect(inspect::Args),
+    Control(control::Args),
     Queues(queues::Args),
     Nodes(nodes::Args),
     Tasks(tasks::Args),
@@ -124,6 +130,8 @@ impl Verb {
             Self::Wait(args) => wait::run(args, place, screen),
             Self::Result(args) => result::run(args, place, screen),
             Self::Status(args) => status::run(&args, place, screen),
+            Self::Inspect(args) => inspect::run(args, place, screen),
+            Self::Control(args) => control::run(args, place, screen),
             Self::Queues(args) => queues::run(args, place, screen),
             Self::Nodes(args) => nodes::run(args, place, screen),
             Self::Tasks(args) => tasks::run(args, place, screen),

@@ -145,6 +145,7 @@ pub(super) async fn start(
         .concurrency(plan.concurrency.resolve(config::cpus()))
         .prefetch_multiplier(u32::try_from(config.worker.prefetch_multiplier.value).unwrap_or(4))
         .settings(settings.clone())
+        .describe(super::describe::description(config))
         .backbone(broker.clone(), backend.clone(), ledger.clone());
     for executor in executors {
         builder = builder.executor(executor);

@@ -7,7 +7,10 @@ use super::{
     fleet,
     output::{Format, Screen},
     place::Place,
+    remote::{self, Whom},
+    session::Session,
 };
+use crate::config::UrlKind;
 
 /// Show which nodes are there, and how they are
 #[derive(Debug, clap::Args)]
@@ -15,14 +18,23 @@ pub(super) struct Args {
     /// Print what runs, the queues and what was counted as well
     #[arg(short, long)]
     verbose: bool,
+    #[command(flatten)]
+    whom: Whom,
 }
 
 pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Failure> {
-    let (screen, place, verbose) = (*screen, place.clone(), args.verbose);
+    let config = place.load_quietly(Vec::new())?.config;
+    // On a broker for several there may be Celery's workers too: they answer by remote control. What only nodes can tell (-v,
+    // -o json) they tell over HTTP.
+    let plain = !args.verbose && (remote::as_celery() || !(args.whom.as_json || screen.format == Format::Json));
+    if plain && place.node.is_none() && config.broker.is_some_and(|broker| broker.kind != UrlKind::Embedded) {
+        return many(args.whom.clone(), place, screen);
+    }
+    let (screen, place, verbose, as_json) = (*screen, place.clone(), args.verbose, args.whom.as_json);
     super::session::run(async move {
         let members = fleet::find(&place, &screen).await?;
         let nodes = fleet::ask_all(&members, "/api/v1/node", &screen).await?;
-        if screen.format == Format::Json {
+        if screen.format == Format::Json || as_json {
             screen.print_json(&json!({ "nodes": nodes }))?;
             return fleet::partial(&members, nodes.len());
         }
@@ -45,6 +57,30 @@ fn state(node: &Json, screen: &Screen) -> String {
         Some("running") => screen.paint("DEGRADED", "33"),
         phase => screen.paint(&phase.unwrap_or("unknown").to_uppercase(), "33"),
     }
+}
+
+/// Asks whoever listens to the broker's commands.
+fn many(whom: Whom, place: &Place, screen: &Screen) -> Result<(), Failure> {
+    let (screen, place) = (*screen, place.clone());
+    super::session::run(async move {
+        let session = Session::open(&place, &screen).await?;
+        let asked = remote::ask(&session, "ping", &json!({}), &whom).await?;
+        if whom.as_json || screen.format == Format::Json {
+            let replies: serde_json::Map<_, _> = asked.replies.iter().cloned().collect();
+            screen.print_json(&replies)?;
+        } else {
+            screen.print(|out| {
+                for (node, reply) in &asked.replies {
+                    remote::chat(out, &screen, node, reply, false)?;
+                }
+                for node in &asked.missing {
+                    writeln!(out, "->  {node}: {}", screen.paint("NO REPLY", "31"))?;
+                }
+                remote::count(out, asked.replies.len())
+            })?;
+        }
+        asked.ending(&screen)
+    })
 }
 
 fn details(out: &mut dyn std::io::Write, node: &Json) -> std::io::Result<()> {

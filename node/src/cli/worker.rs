@@ -83,7 +83,7 @@ struct Celery {
     /// How Python tasks run: prefork (processes) or threads; gevent and eventlet are taken for threads
     #[arg(short = 'P', long, value_name = "POOL")]
     pool: Option<String>,
-    /// Events are always there for whoever subscribes
+    /// Send events of tasks from the start
     #[arg(short = 'E', long)]
     task_events: bool,
     /// Scheduling is always fair
@@ -118,6 +118,7 @@ impl Args {
             ("--without-gossip", &without_gossip),
             ("--loglevel", &self.loglevel),
             ("--log-format", &self.log_format),
+            ("--task-events", &self.celery.task_events.then(|| "true".to_owned())),
         ];
         let beat = self.beat.then(|| ("--beat".to_owned(), "true".to_owned()));
         let flags = flags.into_iter().chain(self.python.keys());
@@ -129,7 +130,6 @@ impl Args {
         let celery = &self.celery;
         let pool = celery.pool.as_deref().and_then(|pool| python::remark(pool, app));
         let said = [
-            (celery.task_events, "--task-events changes nothing: events are always there for whoever subscribes"),
             (celery.optimization.is_some(), "-O changes nothing: a task goes to a slot that is free"),
             (celery.without_mingle, "--without-mingle changes nothing: a node asks nobody before it starts"),
             (celery.without_heartbeat, "--without-heartbeat changes nothing: a node holds by a lease"),

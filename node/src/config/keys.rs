@@ -95,6 +95,20 @@ pub static KEYS: &[Key] = &[
     .default("true"),
     Key::new("worker.max_deliveries", Int(1, 10_000), "How often a message is taken without an ending before it becomes a dead letter.")
         .default("20"),
+    // What the node tells Celery's tools
+    Key::new("events.tasks", Bool, "Whether events of tasks are sent from the start; they can be asked for at any time.")
+        .flag("--task-events")
+        .short("-E")
+        .celery(&["worker_send_task_events"])
+        .default("false"),
+    Key::new("control.enabled", Bool, "Whether the node answers remote control: celery inspect, control, status.")
+        .celery(&["worker_enable_remote_control"])
+        .default("true"),
+    Key::new(
+        "control.allow",
+        List,
+        "Commands of remote control that may change something, such as revoke. Without it: all of them, as in Celery.",
+    ),
     // Roles, routes, limits
     Key::new("roles.cpu.queues", List, "The queues of --role cpu. Without it: the default queue's name with .cpu behind it.")
         .celery(&["cpu_queue"]),

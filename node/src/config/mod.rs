@@ -55,6 +55,6 @@ pub use role::{Plan, ROLES, expand_name, plan};
 pub use secret::{MASK, Secret};
 pub use show::init;
 pub use task::TaskConfig;
-pub use typed::{Config, Http, Limit, Log, Role, Transport, Worker};
+pub use typed::{Config, Control, Http, Limit, Log, Role, Transport, Worker};
 pub use units::{parse_duration, parse_size, show_duration, show_size};
 pub use url::{Url, UrlKind};

@@ -65,6 +65,10 @@ pub struct Config {
     pub drain_timeout: Sourced<Duration>,
     /// `log.*`.
     pub log: Log,
+    /// `events.tasks`.
+    pub task_events: Sourced<bool>,
+    /// `control.*`.
+    pub control: Control,
     /// `[celery]`: settings for the Python application.
     pub celery: Vec<(String, Sourced<Value>)>,
     /// All values as they were found, for `config show` and [`super::diff`].
@@ -157,6 +161,15 @@ pub struct Http {
     pub dashboard_token: Option<Sourced<Secret<String>>>,
 }
 
+/// `control.*`.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Whether remote control is answered.
+    pub enabled: Sourced<bool>,
+    /// Which commands may change something; `None` is all of them.
+    pub allow: Option<Sourced<Vec<String>>>,
+}
+
 /// `log.*`.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -234,6 +247,8 @@ impl Config {
             data_dir: resolved.get(&Name::plain("data.dir")).unwrap_or_else(|| data_dir(inputs)),
             drain_timeout: resolved.must("drain.timeout"),
             log: Log { level: resolved.must("log.level"), format: resolved.must("log.format") },
+            task_events: resolved.must("events.tasks"),
+            control: Control { enabled: resolved.must("control.enabled"), allow: resolved.get(&Name::plain("control.allow")) },
             celery: flat(&resolved, "celery"),
             resolved,
         }

@@ -17,7 +17,7 @@ use super::{
     state::State,
     tables::{
         BEAT_ENTRIES, BEAT_MARKS, BODIES, BOOT_KEY, CHORDS, COMPLETE, DEAD, EXPIRY, FORMAT, FORMAT_KEY, GROUPS, HELD, META, PARTS, QUEUES,
-        READY, RESULTS, REVOKED, SCHEDULED,
+        READY, RESULTS, REVOKED, SCHEDULED, TUNINGS,
     },
     tx::Tx,
 };
@@ -150,6 +150,7 @@ pub(crate) fn begin(database: &Database, options: &StoreOptions, now: Millis) ->
         txn.open_table(QUEUES)?;
         txn.open_table(DEAD)?;
         txn.open_table(REVOKED)?;
+        txn.open_table(TUNINGS)?;
         txn.open_table(RESULTS)?;
         txn.open_table(GROUPS)?;
         txn.open_table(EXPIRY)?;

@@ -31,6 +31,7 @@ mod serving;
 mod shadow;
 mod state;
 mod tables;
+mod tunings;
 mod tx;
 mod value;
 mod writer;
@@ -64,6 +65,7 @@ pub(crate) use {
     schedules::{NewTick, read_book},
     state::{State, Sub},
     tables::{HolderId, Seq, part_key},
+    tunings::read_tunings,
     tx::Tx,
 };
 

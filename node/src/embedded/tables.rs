@@ -42,6 +42,8 @@ pub(crate) const HELD: TableDefinition<'static, Seq, &[u8]> = TableDefinition::n
 pub(crate) const DEAD: TableDefinition<'static, Seq, &[u8]> = TableDefinition::new("dead");
 /// seq → [`super::record::RevokedRow`], in the order given.
 pub(crate) const REVOKED: TableDefinition<'static, Seq, &[u8]> = TableDefinition::new("revoked");
+/// Task → what was changed of it at run time, as JSON.
+pub(crate) const TUNINGS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tunings");
 /// Task id → [`super::results`] row.
 pub(crate) const RESULTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("results");
 /// Group id → [`super::results`] row.

@@ -13,7 +13,10 @@ pub mod command;
 pub mod native;
 pub mod python;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU32},
+};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -47,6 +50,11 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
 pub trait Slot: Send + fmt::Debug {
     /// Runs a job to its outcome.
     async fn run(&mut self, job: Job) -> Result<Outcome, SlotDied>;
+
+    /// Where it writes the id of the process that its tasks run in, 0 while there is none; `None` when they run in this one.
+    fn process(&self) -> Option<Arc<AtomicU32>> {
+        None
+    }
 }
 
 /// One task to run.

@@ -122,7 +122,7 @@ fn own_card(shared: &Shared) -> NodeCard {
         node: shared.node.clone(),
         generation: clock::now(),
         roles,
-        queues: shared.queues.clone(),
+        queues: shared.queues.borrow().clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: shared.about.host.clone(),
         http: shared.about.http.map(|http| http.to_string()),
@@ -185,7 +185,7 @@ impl Drop for Driver<'_> {
     /// Without news of the others a node takes what it would take alone.
     fn drop(&mut self) {
         let credits = &self.shared.credits;
-        credits.offer.send_replace(Offer { messages: credits.total, why: Why::Alone });
+        credits.offer.send_replace(Offer { messages: credits.total(), why: Why::Alone });
     }
 }
 
@@ -313,7 +313,8 @@ impl Driver<'_> {
         }
         let view = self.shared.cluster.borrow();
         let others = view.others().filter_map(|member| Some(Neighbour { queues: &member.queues, load: member.load? }));
-        let offer = placement::offer(Neighbour { queues: &self.shared.queues, load }, others, credits.total);
+        let queues = self.shared.queues.borrow().clone();
+        let offer = placement::offer(Neighbour { queues: &queues, load }, others, credits.total());
         credits.offer.send_if_modified(|known| {
             let differs = *known != offer;
             *known = offer;

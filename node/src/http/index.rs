@@ -4,6 +4,8 @@
 //! first. It is a convenience for people: the truth about a task is its result in the backend. Fed by the facts of the
 //! pipeline through one task; when that lags behind, some changes are missing until the task's next one.
 
+mod heard;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock},
@@ -27,10 +29,12 @@ pub struct TaskRow {
     pub id: TaskId,
     /// Its name.
     pub name: String,
-    /// RECEIVED, STARTED, SUCCESS, FAILURE, RETRY, REVOKED, REJECTED, IGNORED or REPLACED.
+    /// PENDING (sent, not taken), RECEIVED, STARTED, SUCCESS, FAILURE, RETRY, REVOKED, REJECTED, IGNORED or REPLACED.
     pub state: &'static str,
-    /// The queue it came from.
+    /// The queue it came from; empty where it is not known.
     pub queue: String,
+    /// The node or Celery worker that has it, by its own telling; `None` is this node.
+    pub node: Option<String>,
     /// The root of its workflow.
     pub root_id: Option<TaskId>,
     /// Who sent it.
@@ -112,6 +116,31 @@ impl TaskIndex {
         table.shrink();
     }
 
+    /// Follows what others tell of their tasks (Celery's events) until it ends.
+    pub async fn hear(self, mut events: broadcast::Receiver<Arc<umbel_proto::Event>>) {
+        loop {
+            match events.recv().await {
+                Ok(event) => self.apply_heard(&event),
+                Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "the list of others' tasks lags behind"),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Records what another node, worker or client told of a task.
+    fn apply_heard(&self, event: &umbel_proto::Event) {
+        let Some(id) = heard::id(event) else { return };
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.changes += 1;
+        let change = table.changes;
+        let entry = table.rows.entry(id.clone()).or_insert_with(|| Entry { change: 0, row: heard::row(id.clone(), event), again: None });
+        let before = std::mem::replace(&mut entry.change, change);
+        heard::update(&mut entry.row, event);
+        table.order.remove(&before);
+        table.order.insert(change, id);
+        table.shrink();
+    }
+
     /// The task, if it is known here.
     pub fn get(&self, id: &str) -> Option<TaskRow> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
@@ -161,6 +190,7 @@ fn row(event: &Event) -> TaskRow {
         name: headers.map_or_else(String::new, |headers| headers.task.to_string()),
         state: "RECEIVED",
         queue: event.held.queue.to_string(),
+        node: None,
         root_id: headers.and_then(|headers| headers.root_id.clone()),
         parent_id: headers.and_then(|headers| headers.parent_id.clone()),
         group_id: headers.and_then(|headers| headers.group.as_ref().map(ToString::to_string)),

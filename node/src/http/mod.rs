@@ -11,6 +11,7 @@
 //!
 //! Who may talk to it is decided in [`guard`]. Every route is in [`ROUTES`] and in the OpenAPI document, and a test compares.
 
+mod control;
 mod dead;
 pub mod endpoint;
 mod events;
@@ -121,6 +122,7 @@ pub const ROUTES: &[(&str, &[&str], Handler)] = &[
     ("/metrics", &["get"], || get(metrics::scrape)),
     ("/api/v1/openapi.json", &["get"], || get(openapi)),
     ("/api/v1/node", &["get"], || get(health::node)),
+    ("/api/v1/control", &["post"], || post(control::command)),
     ("/api/v1/events", &["get"], || get(events::stream)),
     ("/api/v1/submit", &["post"], || post(submit::submit)),
     ("/api/v1/results/{id}", &["get", "delete"], || get(workflows::result).merge(delete(workflows::forget))),
@@ -207,6 +209,7 @@ impl Listener {
         let Self { address, listener, guard } = self;
         if let Some(node) = &api.node {
             tokio::spawn(api.index.clone().follow(node.facts().subscribe()));
+            tokio::spawn(api.index.clone().hear(node.heard()));
         }
         let stop = api.stop.clone();
         Server::start(listener, router(api, guard), stop).map_err(|error| ServeError::Listen { address, reason: error.to_string() })

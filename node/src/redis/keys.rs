@@ -127,6 +127,11 @@ impl Keys {
         self.own("revoked")
     }
 
+    /// Hash: what was changed of a task, and the task, to the change.
+    pub fn tunings(&self) -> String {
+        self.own("tunings")
+    }
+
     /// Hash: queue to the message last seen at its head and since when.
     pub fn heads(&self) -> String {
         self.own("heads")

@@ -32,11 +32,12 @@ struct News {
     queues: watch::Sender<u64>,
     schedule: watch::Sender<u64>,
     revoked: watch::Sender<u64>,
+    tunings: watch::Sender<u64>,
 }
 
 impl News {
     fn all(&self) {
-        [&self.queues, &self.schedule, &self.revoked].into_iter().for_each(ring);
+        [&self.queues, &self.schedule, &self.revoked, &self.tunings].into_iter().for_each(ring);
     }
 }
 
@@ -48,9 +49,14 @@ impl Tracking {
     /// Opens the connection.
     pub(crate) fn open(target: Target, keys: &Keys) -> Self {
         let words = ["CLIENT", "TRACKING", "ON"].map(str::to_owned).to_vec();
-        let news = Arc::new(News { queues: watch::Sender::new(0), schedule: watch::Sender::new(0), revoked: watch::Sender::new(0) });
-        let (heard, schedules, revoked) = (Arc::clone(&news), keys.schedules(), keys.revoked());
-        let pushes: Hearer = Arc::new(move |push| hear(&push, &heard, &schedules, &revoked));
+        let news = Arc::new(News {
+            queues: watch::Sender::new(0),
+            schedule: watch::Sender::new(0),
+            revoked: watch::Sender::new(0),
+            tunings: watch::Sender::new(0),
+        });
+        let (heard, names) = (Arc::clone(&news), Names { schedules: keys.schedules(), revoked: keys.revoked(), tunings: keys.tunings() });
+        let pushes: Hearer = Arc::new(move |push| hear(&push, &heard, &names));
         let link = Link::with_habits(target, Habits { greeting: vec![words], pushes: Some(pushes) });
         Self { link, news }
     }
@@ -70,6 +76,11 @@ impl Tracking {
         self.news.revoked.subscribe()
     }
 
+    /// News of changes to tasks at run time.
+    pub(crate) fn tunings(&self) -> watch::Receiver<u64> {
+        self.news.tunings.subscribe()
+    }
+
     /// Reads keys and has the server tell of their next change.
     pub(crate) async fn read<T: redis::FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         self.link.query(command).await
@@ -81,15 +92,23 @@ impl Tracking {
     }
 }
 
+/// The keys that are not queues.
+struct Names {
+    schedules: String,
+    revoked: String,
+    tunings: String,
+}
+
 /// Sorts what the server says by what it is about.
-fn hear(push: &PushInfo, news: &News, schedules: &str, revoked: &str) {
+fn hear(push: &PushInfo, news: &News, names: &Names) {
     match push.kind {
         PushKind::Invalidate => match push.data.first() {
             Some(Value::Array(keys)) => {
                 for key in keys {
                     match key {
-                        Value::BulkString(key) if *key == schedules.as_bytes() => ring(&news.schedule),
-                        Value::BulkString(key) if *key == revoked.as_bytes() => ring(&news.revoked),
+                        Value::BulkString(key) if *key == names.schedules.as_bytes() => ring(&news.schedule),
+                        Value::BulkString(key) if *key == names.revoked.as_bytes() => ring(&news.revoked),
+                        Value::BulkString(key) if *key == names.tunings.as_bytes() => ring(&news.tunings),
                         _ => ring(&news.queues),
                     }
                 }

@@ -62,6 +62,8 @@ macro_rules! broker_conformance {
                 a_dead_letter_can_be_dropped,
                 dead_letters_are_bounded,
                 revocations_are_heard_and_survive,
+                changes_to_tasks_are_heard_and_survive,
+                a_subscription_takes_from_other_queues,
                 nothing_is_lost_or_doubled_among_many,
                 nothing_is_lost_or_doubled_when_nodes_die,
             ]

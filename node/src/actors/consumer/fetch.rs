@@ -12,11 +12,11 @@ use std::{
 use futures::FutureExt;
 use ractor::ActorRef;
 use tokio::{
-    sync::{Mutex, Semaphore},
+    sync::{Mutex, Semaphore, watch},
     time::{sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-use umbel_proto::{DecodeError, Invocation, Limits};
+use umbel_proto::{DecodeError, Invocation, Limits, QueueName};
 
 use super::{
     super::{Credits, Shared, cast, chance::Backoff, guarded, panic_text},
@@ -29,7 +29,14 @@ use crate::{
 
 /// Where the subscription sits. The lock is a baton rather than protection for data: the loop has it for as long as it
 /// lives, the loop of the next consumer takes it over, and at the very end the supervisor, who closes it.
-pub(crate) type Seat = Arc<Mutex<Option<Box<dyn Subscription>>>>;
+pub(crate) type Seat = Arc<Mutex<Option<Seated>>>;
+
+/// A subscription and the queues it takes from.
+#[derive(Debug)]
+pub(crate) struct Seated {
+    pub(crate) subscription: Box<dyn Subscription>,
+    pub(crate) queues: Vec<QueueName>,
+}
 
 /// How long fewer than a batch of credits may wait to become one.
 const BATCH_WAIT: Duration = Duration::from_millis(2);
@@ -73,11 +80,13 @@ pub(crate) fn spawn(
     }))
 }
 
-async fn run(shared: &Shared, seat: &mut Option<Box<dyn Subscription>>, pace: &Pace, consumer: &ActorRef<ConsumerMsg>) {
+async fn run(shared: &Shared, seat: &mut Option<Seated>, pace: &Pace, consumer: &ActorRef<ConsumerMsg>) {
     let mut backoff = Backoff::new();
+    let mut queues = shared.queues.subscribe();
     loop {
-        match fetch(shared, seat, pace).await {
-            Ok((deliveries, returns)) => {
+        match fetch(shared, seat, pace, &mut queues).await {
+            Ok(None) => {}
+            Ok(Some((deliveries, returns))) => {
                 backoff.reset();
                 shared.links.broker.up();
                 let mut claims = claims(deliveries, &returns, &shared.credits.semaphore);
@@ -97,24 +106,64 @@ async fn run(shared: &Shared, seat: &mut Option<Box<dyn Subscription>>, pace: &P
     }
 }
 
-async fn fetch(shared: &Shared, seat: &mut Option<Box<dyn Subscription>>, pace: &Pace) -> Result<(Vec<Delivery>, Returns), BrokerError> {
-    let subscription = match seat {
-        Some(subscription) => subscription,
-        None => seat.insert(subscribe(shared).await?),
-    };
+/// Fetches once; `None` when the node takes from other queues from now on.
+async fn fetch(
+    shared: &Shared,
+    seat: &mut Option<Seated>,
+    pace: &Pace,
+    queues: &mut watch::Receiver<Vec<QueueName>>,
+) -> Result<Option<(Vec<Delivery>, Returns)>, BrokerError> {
+    let wanted = queues.borrow_and_update().clone();
+    if wanted.is_empty() {
+        // Nothing to take from, until there is; the node lives as long as its shared state.
+        let _ = queues.changed().await;
+        return Ok(None);
+    }
+    let subscription = &mut take_from(shared, seat, wanted).await?.subscription;
     let room = room(&shared.credits).await;
     shared.faults.hit("consumer.fetch");
     pace.begins();
-    let fetched = AssertUnwindSafe(subscription.fetch(room)).catch_unwind().await;
+    let fetching = AssertUnwindSafe(subscription.fetch(room)).catch_unwind();
+    let fetched = tokio::select! {
+        biased;
+        fetched = fetching => Some(fetched),
+        Ok(()) = queues.changed() => None,
+    };
     pace.ends();
     match fetched {
-        Ok(fetched) => Ok((fetched?, subscription.returns())),
-        Err(panic) => {
+        None => Ok(None),
+        Some(Ok(fetched)) => Ok(Some((fetched?, subscription.returns()))),
+        Some(Err(panic)) => {
             // Nobody knows what state it is in.
             *seat = None;
             resume_unwind(panic)
         }
     }
+}
+
+/// Has a subscription that takes from `wanted`.
+async fn take_from<'a>(shared: &Shared, seat: &'a mut Option<Seated>, wanted: Vec<QueueName>) -> Result<&'a mut Seated, BrokerError> {
+    let stays = match seat {
+        Some(seated) if seated.queues == wanted => true,
+        Some(seated) => match seated.subscription.take_from(&wanted).await {
+            Ok(()) => {
+                tracing::info!(queues = ?wanted, "taking from other queues");
+                seated.queues.clone_from(&wanted);
+                true
+            }
+            Err(BrokerError::Refused { reason, .. }) => {
+                tracing::debug!("the subscription cannot change its queues, so there will be a new one: {reason}");
+                false
+            }
+            Err(error) => return Err(error),
+        },
+        None => false,
+    };
+    if !stays {
+        // The old one is dropped when the new one is there: what it took stays the node's.
+        *seat = Some(Seated { subscription: subscribe(shared).await?, queues: wanted });
+    }
+    seat.as_mut().ok_or(BrokerError::Closed)
 }
 
 /// Subscribes as this node.
@@ -128,15 +177,16 @@ async fn room(credits: &Credits) -> u32 {
     let semaphore = &credits.semaphore;
     let mut offer = credits.offer.subscribe();
     loop {
-        let allowed = offer.borrow_and_update().messages.min(credits.total);
+        let total = credits.total();
+        let allowed = offer.borrow_and_update().messages.min(total);
         // What placement does not allow has to be free on top.
-        let withheld = credits.total - allowed;
+        let withheld = total - allowed;
         if allowed == 0 {
             // An error is the end of the node.
             let _ = offer.changed().await;
             continue;
         }
-        let batch = withheld.saturating_add(credits.batch.min(allowed));
+        let batch = withheld.saturating_add(credits.batch().min(allowed));
         if semaphore.available_permits() < batch as usize {
             // What came together goes back at once: the claims take their credits when there are claims.
             let _ = timeout(BATCH_WAIT, semaphore.acquire_many(batch)).await;
@@ -197,7 +247,7 @@ mod tests {
     /// Goal: the loop waits for a batch while the rest is busy, but never longer than a moment for less than one.
     #[tokio::test(start_paused = true)]
     async fn room_is_what_is_free() {
-        let credits = Credits::new(16, 8);
+        let credits = Credits::new(8, 2, 1_000);
         assert_eq!(room(&credits).await, 16);
         let held = credits.semaphore.clone().try_acquire_many_owned(15).unwrap();
         assert_eq!(room(&credits).await, 1);
@@ -213,7 +263,7 @@ mod tests {
     /// Goal: what placement does not allow is not fetched, and a change of mind is heard at once.
     #[tokio::test(start_paused = true)]
     async fn placement_is_obeyed() {
-        let credits = Credits::new(16, 4);
+        let credits = Credits::new(4, 4, 1_000);
         let allow = |messages| credits.offer.send_replace(Offer { messages, why: Why::OthersBusy });
         allow(4);
         assert_eq!(room(&credits).await, 4);

@@ -30,6 +30,7 @@ pub(crate) fn spawn(shared: Arc<Shared>, pace: Arc<Pace>, consumer: ActorRef<Con
 }
 
 async fn messages_wait(shared: &Shared) -> bool {
+    let queues = shared.queues.borrow().clone();
     // No answer is the fetch loop's to notice.
-    matches!(timeout(PATIENCE, shared.broker.waits(&shared.queues)).await, Ok(Ok(true)))
+    matches!(timeout(PATIENCE, shared.broker.waits(&queues)).await, Ok(Ok(true)))
 }

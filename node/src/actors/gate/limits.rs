@@ -54,6 +54,16 @@ impl Limited {
         self.waiting.len()
     }
 
+    /// Those who wait, in their order.
+    pub(super) fn tasks(&self) -> impl Iterator<Item = &Admitted> {
+        self.waiting.iter()
+    }
+
+    /// Lets all of them go.
+    pub(super) fn into_waiting(self) -> impl Iterator<Item = Admitted> {
+        self.waiting.into_iter()
+    }
+
     pub(super) fn pass(&mut self, task: Admitted, now: Millis) -> Pass {
         let comes_back = task.claim.debt.held().attempt > 1;
         if self.spread_to > now && !comes_back {

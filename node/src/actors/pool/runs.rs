@@ -54,8 +54,8 @@ pub(super) struct Running {
 
 /// Why a run was told to end.
 #[derive(Debug, Clone, Copy)]
-enum EndedBy {
-    Revoke,
+pub(super) enum EndedBy {
+    Revoke { signal: Option<i32> },
     HardLimit { secs: f64 },
 }
 
@@ -64,10 +64,27 @@ impl EndedBy {
     fn outcome(self, outcome: Outcome) -> Outcome {
         match (self, outcome) {
             (_, outcome @ Outcome::Success { .. }) => outcome,
-            (Self::Revoke, Outcome::Revoked { signal, .. }) => Outcome::Revoked { terminated: true, signal },
-            (Self::Revoke, _) => Outcome::Revoked { terminated: true, signal: None },
+            (Self::Revoke { signal }, Outcome::Revoked { signal: used, .. }) => {
+                Outcome::Revoked { terminated: true, signal: signal.or(used) }
+            }
+            (Self::Revoke { signal }, _) => Outcome::Revoked { terminated: true, signal },
             (Self::HardLimit { secs }, _) => Outcome::TimeLimitExceeded { limit_secs: secs },
         }
+    }
+}
+
+impl Running {
+    pub(super) fn task(&self) -> &Admitted {
+        &self.task
+    }
+
+    pub(super) fn started_at(&self) -> Millis {
+        self.started_at
+    }
+
+    /// Brings the end of its grace forward, and says when that was to be.
+    pub(super) fn hasten(&mut self, to: Instant) -> Option<Instant> {
+        self.grace.replace(to)
     }
 }
 
@@ -138,7 +155,7 @@ impl State {
             Began::Refused => drop(task),
         }
         if open {
-            self.idle.push(index);
+            self.free(index);
         }
         self.assign();
     }
@@ -209,7 +226,7 @@ impl State {
         if let Work::Running(running) = std::mem::take(&mut self.seats[place.index].work) {
             self.end(place.index, *running, outcome);
         }
-        self.idle.push(place.index);
+        self.free(place.index);
         self.assign();
     }
 
@@ -261,11 +278,11 @@ impl State {
             && running.ended_by.is_none()
             && self.revoked.ends(&running.task.invocation)
         {
-            self.terminate(index, EndedBy::Revoke);
+            self.terminate(index, EndedBy::Revoke { signal: None });
         }
     }
 
-    fn terminate(&mut self, index: usize, why: EndedBy) {
+    pub(super) fn terminate(&mut self, index: usize, why: EndedBy) {
         let Work::Running(running) = &mut self.seats[index].work else { return };
         order(running, Order::Terminate);
         running.ended_by.get_or_insert(why);

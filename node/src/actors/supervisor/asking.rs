@@ -31,10 +31,10 @@ impl State {
             node: shared.node.clone(),
             phase: self.phase,
             started: self.started,
-            queues: shared.queues.clone(),
+            queues: shared.queues.borrow().clone(),
             broker: shared.links.broker.now(),
             ledger: shared.links.ledger.now(),
-            credits: CreditReport { total: shared.credits.total, in_use: shared.credits.in_use(), offered: offer.messages },
+            credits: CreditReport { total: shared.credits.total(), in_use: shared.credits.in_use(), offered: offer.messages },
             why: offer.why.words(),
             restarts: self.restarts.iter().map(|(part, count)| (*part, *count)).chain(self.beside.restarts()).collect(),
             gossip: shared.gossip.as_ref().map(|port| GossipReport { address: port.advertised, traffic: port.traffic() }),
@@ -66,7 +66,10 @@ impl State {
     }
 }
 
-async fn ask<M: Message, R: Send + 'static>(actor: Option<&ActorRef<M>>, question: impl FnOnce(RpcReplyPort<R>) -> M) -> Option<R> {
+pub(super) async fn ask<M: Message, R: Send + 'static>(
+    actor: Option<&ActorRef<M>>,
+    question: impl FnOnce(RpcReplyPort<R>) -> M,
+) -> Option<R> {
     match actor?.call(question, Some(PATIENCE)).await {
         Ok(CallResult::Success(report)) => Some(report),
         _ => None,

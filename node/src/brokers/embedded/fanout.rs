@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
-use umbel_proto::{Envelope, Limits, Map, Value};
+use umbel_proto::{Envelope, Limits, Map, QueueName, Value};
 
 use super::super::{
     BrokerError,
@@ -54,6 +54,16 @@ impl Fanout for EmbeddedFanout {
                 Ok(())
             })
             .collect()
+    }
+
+    async fn listening(&self, exchange: &str) -> Result<Option<Vec<QueueName>>, BrokerError> {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = listeners.iter().filter(|(_, inbox)| inbox.strong_count() > 0);
+        let names = there.filter_map(|(listen, _)| match listen {
+            Listen::Broadcasts { exchange: to, queue } if to == exchange => Some(queue.clone()),
+            _ => None,
+        });
+        Ok(Some(names.collect()))
     }
 
     async fn listen(&self, listen: Listen) -> Result<Box<dyn Listener>, BrokerError> {

@@ -23,10 +23,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use umbel_proto::{DeliveryTag, Millis, QueueName};
+use umbel_proto::{DeliveryTag, Millis, QueueName, TaskName};
 use umbel_scheduler::{
     Publish, Release,
     revocation::{Revocation, Revoked},
+    tuning::{Tuning, Tunings},
 };
 
 use self::{fanout::EmbeddedFanout, subscription::EmbeddedSubscription};
@@ -42,6 +43,7 @@ use crate::{
 pub struct EmbeddedBroker {
     store: Arc<Store>,
     revoked: watch::Sender<Arc<Revoked>>,
+    tunings: watch::Sender<Arc<Tunings>>,
     fanout: Arc<EmbeddedFanout>,
     limits: Arc<LocalLimits>,
 }
@@ -54,7 +56,14 @@ impl EmbeddedBroker {
     pub fn new(store: Arc<Store>) -> Result<Self, BrokerError> {
         let forget_before = forget_before(&store);
         let revoked = store.read_here(|txn| embedded::read_revoked(txn, forget_before)).map_err(StoreError::broker)?;
-        Ok(Self { store, revoked: watch::Sender::new(Arc::new(revoked)), fanout: Arc::default(), limits: Arc::new(LocalLimits::alone()) })
+        let tunings = store.read_here(embedded::read_tunings).map_err(StoreError::broker)?;
+        Ok(Self {
+            store,
+            revoked: watch::Sender::new(Arc::new(revoked)),
+            tunings: watch::Sender::new(Arc::new(tunings)),
+            fanout: Arc::default(),
+            limits: Arc::new(LocalLimits::alone()),
+        })
     }
 }
 
@@ -201,6 +210,20 @@ impl Broker for EmbeddedBroker {
 
     fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {
         self.revoked.subscribe()
+    }
+
+    async fn tune(&self, task: &TaskName, tuning: &Tuning) -> Result<bool, BrokerError> {
+        let (named, change) = (task.clone(), tuning.clone());
+        self.store.write(0, move |tx| tx.tune(&named, &change)).await.map_err(StoreError::broker)?;
+        self.tunings.send_modify(|tunings| {
+            let before = tunings.get(task).cloned().unwrap_or_default();
+            Arc::make_mut(tunings).set(task.clone(), tuning.clone().over(before));
+        });
+        Ok(true)
+    }
+
+    fn tunings(&self) -> Option<watch::Receiver<Arc<Tunings>>> {
+        Some(self.tunings.subscribe())
     }
 
     fn fanout(&self) -> Option<Arc<dyn Fanout>> {

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{sync::mpsc, task::JoinHandle};
-use umbel_proto::DeliveryTag;
+use umbel_proto::{DeliveryTag, QueueName};
 
 use super::seq;
 use crate::{
@@ -105,6 +105,26 @@ impl Subscription for EmbeddedSubscription {
 
     fn returns(&self) -> Returns {
         self.returns.clone()
+    }
+
+    async fn take_from(&mut self, queues: &[QueueName]) -> Result<(), BrokerError> {
+        let (holder, queues) = (self.holder, queues.to_vec());
+        let changed = self.store.write(0, move |tx| {
+            let mut ids = Vec::with_capacity(queues.len());
+            for id in queues.iter().map(|name| tx.state.queue_id(name)) {
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
+            }
+            Ok(match tx.state.subs.get_mut(&holder) {
+                Some(sub) => {
+                    (sub.queues, sub.cursor) = (ids, 0);
+                    true
+                }
+                None => false,
+            })
+        });
+        if changed.await.map_err(StoreError::broker)? { Ok(()) } else { Err(BrokerError::Closed) }
     }
 
     async fn close(self: Box<Self>) -> Result<(), BrokerError> {

@@ -22,7 +22,7 @@ use tokio::{
     time::{interval, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-use umbel_proto::{Envelope, Limits, keyspace::BrokerKeys};
+use umbel_proto::{Envelope, Limits, QueueName, keyspace::BrokerKeys};
 
 use super::{
     super::{
@@ -36,6 +36,7 @@ use crate::{
     redis::{
         Link, LinkState,
         error::RedisError,
+        keys::bound,
         link::{ANSWER, Habits, Hearer},
     },
 };
@@ -107,6 +108,13 @@ impl Fanout for RedisFanout {
             answers.push(self.send_one(address, envelope).await.map_err(Into::into));
         }
         answers
+    }
+
+    async fn listening(&self, exchange: &str) -> Result<Option<Vec<QueueName>>, BrokerError> {
+        let mut command = redis::cmd("SMEMBERS");
+        command.arg(self.shared.keys.kombu.binding(exchange));
+        let members: Vec<String> = self.shared.link.query(&command).await?;
+        Ok(Some(members.iter().filter_map(|member| bound(member)).map(|(_, _, queue)| queue).collect()))
     }
 
     async fn listen(&self, listen: Listen) -> Result<Box<dyn Listener>, BrokerError> {

@@ -25,15 +25,17 @@ mod revoked;
 mod session;
 mod shared;
 mod subscription;
+mod tunings;
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use umbel_proto::QueueName;
+use umbel_proto::{QueueName, TaskName};
 use umbel_scheduler::{
     Publish, Release,
     revocation::{Revocation, Revoked},
+    tuning::{Tuning, Tunings},
 };
 
 use super::{Broker, BrokerError, DeadLetter, Fanout, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
@@ -148,6 +150,15 @@ impl Broker for RedisBroker {
 
     fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {
         self.shared.revoked.subscribe()
+    }
+
+    async fn tune(&self, task: &TaskName, tuning: &Tuning) -> Result<bool, BrokerError> {
+        self.shared.tune(task, tuning).await?;
+        Ok(true)
+    }
+
+    fn tunings(&self) -> Option<watch::Receiver<Arc<Tunings>>> {
+        Some(self.shared.tunings.subscribe())
     }
 
     fn fanout(&self) -> Option<Arc<dyn Fanout>> {

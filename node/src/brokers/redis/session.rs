@@ -104,15 +104,19 @@ impl Session {
         self.join(shared).await
     }
 
+    /// The node takes from these queues from now on.
+    pub(super) async fn set_queues(&self, shared: &Shared, queues: &[QueueName]) -> Result<(), RedisError> {
+        *self.queues.lock().unwrap_or_else(PoisonError::into_inner) = queues.to_vec();
+        self.join(shared).await
+    }
+
     /// Tells the server who this is.
     async fn join(&self, shared: &Shared) -> Result<(), RedisError> {
         let asked = Instant::now();
-        let taker = {
-            let mut taking = self.taking.lock().await;
-            taking.taker += 1;
-            taking.doubt = false;
-            taking.taker
-        };
+        // Held until the server knows the number: it must not learn an older one afterwards.
+        let mut taking = self.taking.lock().await;
+        taking.taker += 1;
+        let taker = taking.taker;
         let what = {
             let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let card = Card { node: self.node.clone(), queues, about: self.about.clone() };
@@ -122,6 +126,7 @@ impl Session {
         call.arg(shared.keys.leases()).arg(shared.keys.takers()).arg(shared.keys.sessions()).arg(shared.keys.pulse());
         call.arg(&*self.name()).arg(self.lease_ms()).arg(taker).arg(what);
         shared.link.script(&JOIN, &call).await?;
+        drop(taking);
         self.is_sure(asked);
         Ok(())
     }
@@ -131,7 +136,12 @@ impl Session {
         let lost = shared.held_by(&self.name());
         tracing::warn!(node = %self.node, count = lost.len(), "the node's lease had ended and others have taken its messages; it begins anew");
         shared.let_go(lost.iter().map(String::as_str));
-        *self.name.write().unwrap_or_else(PoisonError::into_inner) = instance().into();
+        {
+            // Whatever was taken under the old name is others' now.
+            let mut taking = self.taking.lock().await;
+            *self.name.write().unwrap_or_else(PoisonError::into_inner) = instance().into();
+            taking.doubt = false;
+        }
         self.join(shared).await
     }
 

@@ -8,12 +8,13 @@ use std::{
 
 use tokio::sync::watch;
 use umbel_proto::{DeliveryTag, Envelope, Limits, NodeId, QueueName};
-use umbel_scheduler::revocation::Revoked;
+use umbel_scheduler::{revocation::Revoked, tuning::Tunings};
 
 use super::{
     super::{Delivery, Held},
     revoked,
     session::Session,
+    tunings,
 };
 use crate::redis::{Link, RedisOptions, Target, entry::Passage, keys::Keys, tracking::Tracking};
 
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     pub(crate) options: RedisOptions,
     pub(super) revoked: watch::Sender<Arc<Revoked>>,
+    pub(super) tunings: watch::Sender<Arc<Tunings>>,
     /// What sessions of this process hold: the field of `unacked`, and which attempt it is.
     held: Mutex<HashMap<String, Holding>>,
     /// Sessions by node; a node that subscribes again keeps its session.
@@ -49,11 +51,13 @@ impl Shared {
             keys,
             options,
             revoked: watch::Sender::new(Arc::default()),
+            tunings: watch::Sender::new(Arc::default()),
             held: Mutex::default(),
             sessions: Mutex::default(),
             declared: Mutex::default(),
         });
         tokio::spawn(revoked::listen(Arc::downgrade(&shared), shared.tracking.revoked()));
+        tokio::spawn(tunings::listen(Arc::downgrade(&shared), shared.tracking.tunings()));
         shared
     }
 

@@ -62,7 +62,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    fn new(shared: &Shared, queues: Vec<QueueName>) -> Self {
+    fn new(shared: &Shared, subscription: u64, queues: Vec<QueueName>) -> Self {
         let levels = shared.options.layout.steps.len();
         let mut lists: Vec<String> = queues.iter().map(|queue| shared.keys.lost(queue)).collect();
         let by_queue: Vec<Vec<String>> = queues.iter().map(|queue| shared.keys.kombu.queue_lists(queue)).collect();
@@ -70,7 +70,7 @@ impl Wanted {
             lists.extend(by_queue.iter().map(|lists| lists[level].clone()));
         }
         let tails = queues.iter().map(|queue| entry::tail(queue.as_str())).collect();
-        Self { subscription: SUBSCRIPTIONS.fetch_add(1, Ordering::Relaxed), queues, lists, tails, turn: AtomicU64::new(0) }
+        Self { subscription, queues, lists, tails, turn: AtomicU64::new(0) }
     }
 
     /// Positions of the queues, another one first each time.
@@ -96,6 +96,7 @@ impl RedisSubscription {
             return Err(RedisError::Refused("a subscription needs at least one queue".to_owned()).into());
         }
         shared.learn_revoked().await?;
+        shared.learn_tunings().await?;
         shared.declare(queues).await?;
         let known = {
             let sessions = shared.sessions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,7 +123,7 @@ impl RedisSubscription {
         Ok(Self {
             shared: Arc::clone(shared),
             session,
-            wanted: Arc::new(Wanted::new(shared, request.queues)),
+            wanted: Arc::new(Wanted::new(shared, SUBSCRIPTIONS.fetch_add(1, Ordering::Relaxed), request.queues)),
             ready: VecDeque::new(),
             taking: None,
             news: shared.tracking.queues(),
@@ -206,6 +207,23 @@ impl Subscription for RedisSubscription {
 
     fn returns(&self) -> Returns {
         self.returns.clone()
+    }
+
+    async fn take_from(&mut self, queues: &[QueueName]) -> Result<(), BrokerError> {
+        let mut queues = queues.to_vec();
+        queues.sort();
+        queues.dedup();
+        if queues.is_empty() {
+            return Err(RedisError::Refused("a subscription needs at least one queue".to_owned()).into());
+        }
+        self.shared.declare(&queues).await?;
+        if self.taking.is_some() {
+            let taken = self.take(1).await?;
+            self.ready.extend(taken.deliveries);
+        }
+        self.session.set_queues(&self.shared, &queues).await?;
+        self.wanted = Arc::new(Wanted::new(&self.shared, self.wanted.subscription, queues));
+        Ok(())
     }
 
     async fn close(mut self: Box<Self>) -> Result<(), BrokerError> {

@@ -7,7 +7,10 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -37,11 +40,12 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct CommandSlot {
     executor: CommandExecutor,
+    process: Arc<AtomicU32>,
 }
 
 impl CommandSlot {
     pub(super) fn new(executor: CommandExecutor) -> Self {
-        Self { executor }
+        Self { executor, process: Arc::default() }
     }
 }
 
@@ -53,11 +57,17 @@ impl Slot for CommandSlot {
         let Some(task) = self.executor.task(&headers.task) else {
             return Ok(Outcome::Failure(TaskError::new("celery.exceptions", "NotRegistered", headers.task.as_str())));
         };
-        run(&task, self.executor.launcher(), job).instrument(span).await
+        let outcome = run(&task, self.executor.launcher(), job, &self.process).instrument(span).await;
+        self.process.store(0, Ordering::Relaxed);
+        outcome
+    }
+
+    fn process(&self) -> Option<Arc<AtomicU32>> {
+        Some(self.process.clone())
     }
 }
 
-async fn run(task: &Arc<CommandTask>, launcher: &Launcher, job: Job) -> Result<Outcome, SlotDied> {
+async fn run(task: &Arc<CommandTask>, launcher: &Launcher, job: Job, process: &AtomicU32) -> Result<Outcome, SlotDied> {
     let mut orders = job.orders.clone();
     // A task with a bound of its own waits in its slot: the pool has no room of its own kinds.
     let _room = match &task.room {
@@ -83,6 +93,7 @@ async fn run(task: &Arc<CommandTask>, launcher: &Launcher, job: Job) -> Result<O
     let pipe = |error: io::Error| SlotDied { detail: format!("cannot open a pipe: {error}") };
     let run = Run {
         task,
+        process,
         job: &job,
         stdin: Writer::new(pipes.stdin, call.stdin).map_err(pipe)?,
         stdout: Reader::new(pipes.stdout).map_err(pipe)?,
@@ -101,6 +112,7 @@ async fn run(task: &Arc<CommandTask>, launcher: &Launcher, job: Job) -> Result<O
 /// One run of one command.
 struct Run<'a> {
     task: &'a CommandTask,
+    process: &'a AtomicU32,
     job: &'a Job,
     keeper: Keeper,
     stdin: Writer,
@@ -124,7 +136,10 @@ impl Run<'_> {
             tokio::select! {
                 biased;
                 report = self.keeper.next() => match report {
-                    Some(Report::Started { pid }) => tracing::debug!(pid, "the command runs"),
+                    Some(Report::Started { pid }) => {
+                        self.process.store(u32::try_from(pid).unwrap_or(0), Ordering::Relaxed);
+                        tracing::debug!(pid, "the command runs");
+                    }
                     Some(Report::Exited { code, signal }) => break Ending::Exited { code, signal },
                     Some(Report::Failed { reason }) => break Ending::NotStarted { reason },
                     None => break Ending::KeeperDied,

@@ -2,8 +2,12 @@
 
 use umbel::{
     brokers::Broker,
-    proto::{GroupId, TaskId},
-    scheduler::{DeadReason, Release, revocation::Revocation},
+    proto::{GroupId, TaskId, TaskName},
+    scheduler::{
+        DeadReason, Release,
+        revocation::Revocation,
+        tuning::{Limits, Tuning},
+    },
 };
 
 use crate::{
@@ -113,4 +117,27 @@ pub async fn revocations_are_heard_and_survive<S: Stage>() {
     drop(broker);
     stage = stage.reopen().await;
     assert!(all(&stage.broker().revoked().borrow()));
+}
+
+/// What is changed of tasks at run time is heard by whoever listens, adds up, and is there for whoever comes later. Brokers
+/// that keep no such thing say so.
+pub async fn changes_to_tasks_are_heard_and_survive<S: Stage>() {
+    let mut stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    let task = TaskName::from("proj.add");
+    let rate = Tuning { rate_limit: Some("10/m".to_owned()), time_limit: None };
+    let limits = Tuning { rate_limit: None, time_limit: Some(Limits { soft: Some(1.5), hard: None }) };
+    let Some(mut heard) = broker.tunings() else {
+        assert!(!broker.tune(&task, &rate).await.unwrap());
+        return;
+    };
+    assert!(broker.tune(&task, &rate).await.unwrap());
+    assert!(broker.tune(&task, &limits).await.unwrap());
+    let both = limits.over(rate);
+    soon("both changes", heard.wait_for(|tunings| tunings.get(&task) == Some(&both))).await.unwrap();
+    drop(broker);
+    stage = stage.reopen().await;
+    // Whoever takes work knows them before it takes any.
+    let _subscription = subscribe(&*stage.broker(), "node", &["q"], LONG_LEASE).await;
+    assert_eq!(stage.broker().tunings().unwrap().borrow().get(&task), Some(&both));
 }

@@ -1,6 +1,9 @@
 //! In which order messages leave.
 
-use crate::conformance::{Setup, Stage, making::*};
+use crate::{
+    conformance::{Setup, Stage, making::*},
+    wait::soon,
+};
 
 /// First in, first out, within and across fetches.
 pub async fn messages_leave_in_the_order_they_came<S: Stage>() {
@@ -77,4 +80,27 @@ pub async fn a_fetch_returns_no_more_than_asked_for<S: Stage>() {
         let batch = crate::wait::soon("messages", subscription.fetch(max)).await.unwrap();
         assert!(!batch.is_empty() && batch.len() <= max as usize);
     }
+}
+
+/// A subscription takes from other queues when it is told to, and keeps what it has. One that cannot says so.
+pub async fn a_subscription_takes_from_other_queues<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    publish(&*broker, vec![message("a", "a1"), message("b", "b1")]).await;
+    let mut subscription = subscribe(&*broker, "node", &["a"], LONG_LEASE).await;
+    let first = fetch_one(&mut subscription).await;
+    assert_eq!(id(&first), "a1");
+    let changed = soon("other queues", subscription.take_from(&["a".into(), "b".into()])).await;
+    if let Err(error) = changed {
+        assert!(matches!(error, umbel::brokers::BrokerError::Refused { .. }), "{error}");
+        return;
+    }
+    assert_eq!(id(&fetch_one(&mut subscription).await), "b1");
+    soon("other queues", subscription.take_from(&["b".into()])).await.unwrap();
+    publish(&*broker, vec![message("a", "a2"), message("b", "b2")]).await;
+    assert_eq!(id(&fetch_one(&mut subscription).await), "b2");
+    let left = subscription.fetch(1);
+    assert!(futures::poll!(std::pin::pin!(left)).is_pending(), "a queue that was left");
+    ack(&*broker, &[first]).await;
+    assert_eq!(broker.peek(&"a".into(), 9).await.unwrap().len(), 1);
 }

@@ -7,10 +7,10 @@ use super::*;
 fn outcome_of_a_run_that_was_told_to_end() {
     let success = Outcome::Success { value: 5.into(), children: Vec::new() };
     let lost = Outcome::WorkerLost { detail: "signal 9".to_owned() };
-    assert_eq!(EndedBy::Revoke.outcome(success.clone()), success);
-    assert_eq!(EndedBy::Revoke.outcome(lost.clone()), Outcome::Revoked { terminated: true, signal: None });
+    assert_eq!(EndedBy::Revoke { signal: None }.outcome(success.clone()), success);
+    assert_eq!(EndedBy::Revoke { signal: None }.outcome(lost.clone()), Outcome::Revoked { terminated: true, signal: None });
     let revoked = Outcome::Revoked { terminated: false, signal: Some(15) };
-    assert_eq!(EndedBy::Revoke.outcome(revoked), Outcome::Revoked { terminated: true, signal: Some(15) });
+    assert_eq!(EndedBy::Revoke { signal: None }.outcome(revoked), Outcome::Revoked { terminated: true, signal: Some(15) });
     assert_eq!(EndedBy::HardLimit { secs: 2.5 }.outcome(lost), Outcome::TimeLimitExceeded { limit_secs: 2.5 });
 }
 

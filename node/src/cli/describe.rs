@@ -1,0 +1,101 @@
+//! What a node tells of its settings to those who ask by remote control: under Celery's names, and without secrets.
+
+use umbel_proto::{Map, Value};
+
+use crate::{
+    config::{Config, Url, UrlKind},
+    telling::{Allow, Description},
+};
+
+/// Names that hold secrets (`celery/app/utils.py::HIDDEN_SETTINGS`).
+const HIDDEN: [&str; 8] = ["api", "token", "key", "secret", "pass", "profanity", "signature", "database"];
+const MASK: &str = "********";
+
+/// The description of a node with this configuration.
+pub(super) fn description(config: &Config) -> Description {
+    let allow = match (config.control.enabled.value, &config.control.allow) {
+        (false, _) => Allow::Nothing,
+        (true, None) => Allow::All,
+        (true, Some(names)) => Allow::Only(names.value.clone()),
+    };
+    Description {
+        conf: conf(config),
+        broker: config.broker.as_ref().map(|url| broker(url)).unwrap_or_default(),
+        allow,
+        task_events: config.task_events.value,
+        hears_tasks: true,
+        drain: config.drain_timeout.value,
+    }
+}
+
+fn conf(config: &Config) -> Map {
+    let mut conf = Map::new();
+    let mut set = |name: &str, value: Value| conf.insert(name.to_owned(), value);
+    set("broker_url", config.broker.as_ref().map_or(Value::Null, |url| url.to_string().into()));
+    set("result_backend", config.results.as_ref().map_or(Value::Null, |url| url.to_string().into()));
+    set("result_expires", Value::Int(i64::try_from(config.results_expire.as_secs()).unwrap_or(i64::MAX)));
+    set("task_default_queue", config.default_queue.value.as_str().into());
+    set("task_acks_late", Value::Bool(config.worker.acks_late.value));
+    set("worker_prefetch_multiplier", Value::Int(config.worker.prefetch_multiplier.value));
+    set("worker_send_task_events", Value::Bool(config.task_events.value));
+    set("worker_enable_remote_control", Value::Bool(config.control.enabled.value));
+    set("timezone", config.timezone.value.as_str().into());
+    for (name, value) in &config.celery {
+        set(name, value.value.clone());
+    }
+    for (name, value) in &mut conf {
+        let hidden = HIDDEN.iter().any(|part| name.to_lowercase().contains(part));
+        if hidden && !value.is_null() {
+            *value = MASK.into();
+        }
+    }
+    conf
+}
+
+/// A broker as kombu's `Connection.info` describes it.
+fn broker(url: &Url) -> Map {
+    let (host, port) = url.host().map_or((Value::Null, Value::Null), |(host, port)| (host.into(), Value::Int(port.into())));
+    let transport = match url.kind {
+        UrlKind::Redis => "redis",
+        UrlKind::Embedded => "umbel",
+        _ => "amqp",
+    };
+    let path = url.path.trim_start_matches('/');
+    let virtual_host = if path.is_empty() && transport == "redis" { "0" } else { path };
+    let pairs: [(&str, Value); 15] = [
+        ("hostname", host),
+        ("userid", Value::Null),
+        ("virtual_host", virtual_host.into()),
+        ("port", port),
+        ("insist", false.into()),
+        ("ssl", url.is_tls().into()),
+        ("transport", transport.into()),
+        ("connect_timeout", Value::Int(4)),
+        ("transport_options", Value::Map(Map::new())),
+        ("login_method", Value::Null),
+        ("uri_prefix", Value::Null),
+        ("heartbeat", Value::Float(120.0)),
+        ("failover_strategy", "round-robin".into()),
+        ("alternates", Value::List(Vec::new())),
+        ("credential_provider", Value::Null),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// Goal: what is told holds no secret, whatever its place.
+    #[test]
+    fn secrets_are_masked() {
+        let flags = vec![("--broker".to_owned(), "redis://me:hunter2@h:6380/3".to_owned())];
+        let loaded = config::load(flags, None, false).unwrap();
+        let description = description(&loaded.config);
+        let told = format!("{:?} {:?}", description.conf, description.broker);
+        assert!(!told.contains("hunter2"), "{told}");
+        assert_eq!(description.broker["port"], Value::Int(6380));
+        assert_eq!(description.broker["virtual_host"].as_str(), Some("3"));
+    }
+}
