@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn secrets_are_masked() {
         let flags = vec![("--broker".to_owned(), "redis://me:hunter2@h:6380/3".to_owned())];
-        let loaded = config::load(flags, None, false).unwrap();
+        let loaded = config::load(flags, None, false, Vec::new()).unwrap();
         let description = description(&loaded.config);
         let told = format!("{:?} {:?}", description.conf, description.broker);
         assert!(!told.contains("hunter2"), "{told}");
