@@ -262,12 +262,7 @@ def call_errbacks(app, request, exc, traceback):
         errback = app.signature(signature)
         if not errback._app:
             errback._app = app
-        try:
-            header = getattr(errback.type, "__header__", None)
-            inline = header is not None and not isinstance(header, partial) and arity_greater(header, 1)
-        except NotRegistered:
-            inline = False
-        if inline:
+        if is_inline(app, errback):
             try:
                 errback(request, exc, traceback)
             except Exception:
@@ -275,6 +270,18 @@ def call_errbacks(app, request, exc, traceback):
         else:
             left.append(number)
     return left if len(left) < len(request.errbacks) else None
+
+
+def is_inline(app, errback):
+    """Whether an errback takes more than the failed id. 5.7 counts only the arguments that are not stored in it."""
+    try:
+        header = getattr(errback.type, "__header__", None)
+    except NotRegistered:
+        return False
+    if header is None or isinstance(header, partial):
+        return False
+    own = getattr(app.backend, "_errback_arity_greater", None)
+    return bool(own(errback, 1) if own else arity_greater(header, 1))
 
 
 def of_failure(task, failed):
