@@ -7,7 +7,7 @@ use std::{env, thread, time::Duration};
 
 use umbel_tests::{servers::redis::RedisServer, wait::until};
 
-use super::processes::{Cluster, now};
+use super::processes::Cluster;
 use crate::fault::crash::verdict::{Verdict, Watcher};
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -23,7 +23,7 @@ fn judge(cluster: &Cluster, units: u64) -> Verdict {
     Watcher::new(&cluster.path()).verdict(1)
 }
 
-/// Goal: whoever is killed or frozen, nothing is lost, nothing finished twice, every chord concluded once; and the others notice.
+/// Goal: whoever is killed or frozen, nothing is lost, nothing finished twice, every chord concluded once.
 #[test]
 fn nodes_that_are_killed_and_frozen_lose_nothing() {
     let server = RedisServer::durable();
@@ -37,7 +37,7 @@ fn nodes_that_are_killed_and_frozen_lose_nothing() {
     eprintln!("UMBEL_CHAOS_SEED={dice} UMBEL_CHAOS_SECS={secs} UMBEL_CHAOS_RATE={rate}");
     let units = secs * rate * 9 / 24;
     let mut submitting = cluster.run(&["submit", "0", "0", &units.to_string(), &rate.to_string()]);
-    let (mut blows, mut slowest) = (0, 0);
+    let mut blows = 0;
     let status = loop {
         if let Some(status) = submitting.try_wait().unwrap() {
             break status;
@@ -54,21 +54,13 @@ fn nodes_that_are_killed_and_frozen_lose_nothing() {
             cluster.formed(&names);
             continue;
         }
-        let at = now();
         cluster.kill(victim);
-        let others: Vec<&str> = names.iter().copied().filter(|name| *name != victim).collect();
-        until("the others notice", || {
-            // Who has not yet seen it back from the blow before sees no change.
-            others.iter().all(|who| cluster.view(who, victim).as_deref() == Some("down")).then_some(())
-        });
-        let noticed = cluster.views().into_iter().filter(|(ms, _, seen, state)| *ms >= at && seen == victim && state == "down");
-        slowest = slowest.max(noticed.map(|(ms, ..)| ms - at).max().unwrap_or(0));
         cluster.start(victim);
-        until("it is back", || others.iter().all(|who| cluster.view(who, victim).as_deref() == Some("alive")).then_some(()));
+        cluster.formed(&names);
     };
     assert!(status.success(), "{}", cluster.errors());
     let verdict = judge(&cluster, units);
-    println!("{blows} blows in {secs} s at {rate} tasks/s: {verdict}; down on all others after at most {slowest} ms");
+    println!("{blows} blows in {secs} s at {rate} tasks/s: {verdict}");
     verdict.assert(false);
     names.iter().for_each(|name| cluster.stop(name));
 }

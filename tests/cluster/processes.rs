@@ -130,8 +130,3 @@ fn spawn(mut command: Command, folder: &Path) -> Child {
     command.process_group(0);
     command.spawn().unwrap()
 }
-
-/// Milliseconds since 1970, as `views` has them.
-pub(super) fn now() -> u128 {
-    std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()
-}

@@ -36,6 +36,12 @@ pub static KEYS: &[Key] = &[
         .celery(&["broker_native_delayed_delivery_queue_type"])
         .default("quorum"),
     Key::new("broker.heartbeat", Duration(1, 3_600), "RabbitMQ: how often both sides say that they are there.").default("10s"),
+    // Names and times that the whole fleet has to agree on: Celery's transport options.
+    Key::new("broker.visibility_timeout", Duration(1, YEAR), "How long Celery workers leave a message on Redis to the worker that took it; the same in the whole fleet, Celery's workers included.")
+        .celery(&["broker_transport_options.visibility_timeout"])
+        .default("1h"),
+    Key::new("broker.global_keyprefix", Text, "What stands before the broker's keys on Redis.")
+        .celery(&["broker_transport_options.global_keyprefix"]),
     Key::new("results.url", ResultsUrl, "Where results are kept. Without it: the broker's own store.")
         .flag("--result-backend")
         .celery(&["result_backend"])
@@ -43,12 +49,6 @@ pub static KEYS: &[Key] = &[
     Key::new("results.expires", Duration(0, YEAR), "How long results are kept; 0 keeps them for ever.")
         .celery(&["result_expires"])
         .default("1d"),
-    // Names and times that the whole fleet has to agree on: Celery's transport options.
-    Key::new("broker.visibility_timeout", Duration(1, YEAR), "How long Celery workers leave a message on Redis to the worker that took it; the same in the whole fleet, Celery's workers included.")
-        .celery(&["broker_transport_options.visibility_timeout"])
-        .default("1h"),
-    Key::new("broker.global_keyprefix", Text, "What stands before the broker's keys on Redis.")
-        .celery(&["broker_transport_options.global_keyprefix"]),
     Key::new("results.global_keyprefix", Text, "What stands before the keys of results on Redis.")
         .celery(&["result_backend_transport_options.global_keyprefix"]),
     // Queues

@@ -75,6 +75,7 @@ fn example_leaf(table: &str) -> &'static str {
 fn example(key: &Key) -> String {
     use super::kind::Kind::*;
     let text = match (key.default, key.kind) {
+        _ if key.name.starts_with("schedules.*.") && matches!(key.kind, Any | Text) => return scheduled(key.name).to_owned(),
         (Some(default), Bool | Int(..)) => return default.to_owned(),
         (Some(default), _) => default.to_owned(),
         (None, Bool | Any) => return "true".to_owned(),
@@ -101,11 +102,26 @@ fn example(key: &Key) -> String {
         (None, Text) if key.name == "limits.*.key" => "{tenant}".to_owned(),
         (None, Text) if key.name == "gossip.advertise" => "10.0.0.5".to_owned(),
         (None, Text) if key.secret => "@file:/run/secrets/token".to_owned(),
-        (None, Text) if key.name.ends_with("cron") => "0 2 * * *".to_owned(),
         (None, Text) if key.name.ends_with("timezone") => "Europe/Oslo".to_owned(),
-        (None, Text) if key.name.ends_with("task") => "app.tasks.report".to_owned(),
         (None, Text) if key.name == "app" => "config.celery".to_owned(),
         (None, Text | Route) => "celery".to_owned(),
     };
     format!("{text:?}")
+}
+
+/// An example for a key of a schedule's entry, as TOML.
+fn scheduled(key: &str) -> &'static str {
+    match key.trim_start_matches("schedules.*.") {
+        "task" => "\"app.tasks.report\"",
+        "cron" => "\"0 2 * * *\"",
+        "solar" => "\"sunset\"",
+        "latitude" => "59.9",
+        "longitude" => "10.7",
+        "timezone" => "\"Europe/Oslo\"",
+        "at" | "starts" | "ends" => "\"2030-01-01T00:00:00Z\"",
+        "args" => "[1, 2]",
+        "kwargs" => "{ day = 1 }",
+        "options" => "{ priority = 3 }",
+        _ => "\"celery\"",
+    }
 }

@@ -72,6 +72,7 @@ fn every_key_has_its_twins() {
             _ if key.name == "role" => ("cpu", "io"),
             _ if key.name == "cluster.secret" => ("one secret of some length", "another of some length"),
             _ if key.name == "gossip.seeds" => ("a:1", "b:2"),
+            _ if key.name == "timezone" => ("Europe/Oslo", "Asia/Tokyo"),
             _ => ("a", "b"),
         };
         let shown = |flags: &[(&str, &str)], env: &[(&str, &str)]| {
