@@ -32,10 +32,9 @@ fleet-amqp: ## 5,000 tasks and 500 chords in a mixed fleet of Celery and nodes o
 	@tests/setup
 	UMBEL_FLEET_TASKS=$(or $(TASKS),5000) cargo nextest run -p umbel-tests --test all --no-capture compat::amqp::a_mixed_fleet
 
-restarts-amqp: ## Kill RabbitMQ fifty times under load, and the node a hundred times
+restarts-amqp: ## Kill RabbitMQ fifty times under load
 	@tests/setup
-	UMBEL_AMQP_RESTARTS=$(or $(RESTARTS),50) UMBEL_CRASH_AMQP_ROUNDS=100 cargo nextest run -p umbel-tests --test all --no-capture \
-		-E 'test(/^fault::amqp::a_killed_server/) | test(/rabbitmq$$/)'
+	UMBEL_AMQP_RESTARTS=$(or $(RESTARTS),50) cargo nextest run -p umbel-tests --test all --no-capture -E 'test(/^fault::amqp::a_killed_server/)'
 
 demo: ## Count the words of a folder (FOLDER=path; this repository's sources by default)
 	cargo run --release --quiet -- demo $(if $(FOLDER),"$(FOLDER)")

@@ -1,6 +1,6 @@
 //! The Python executor: the tasks of an existing Celery application, in processes of the user's own interpreter.
 //!
-//! **What it owns.** The [`nursery`](nursery): a template process that has the application loaded, and the processes forked from
+//! **What it owns.** The [`nursery`]: a template process that has the application loaded, and the processes forked from
 //! it. **Who sends to it.** The pool, which opens slots and gives them jobs. **What it sends on.** Outcomes, progress, log lines.
 //! **What bounds it.** One run a slot; frames of a bounded size. **When a process dies** under a task, that is the task's
 //! outcome; the template's death costs all of them and is made good by another template.
