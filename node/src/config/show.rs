@@ -95,6 +95,7 @@ fn example(key: &Key) -> String {
         (None, Listen) if key.name == "gossip.listen" => "127.0.0.1:7946".to_owned(),
         (None, Listen) => "127.0.0.1:5555".to_owned(),
         (None, Path) => "/var/lib/umbel".to_owned(),
+        (None, Choice(_)) if key.name == "schedules.*.catch_up" => "all".to_owned(),
         (None, Choice(words)) => words[0].to_owned(),
         (None, LogLevel) => "info".to_owned(),
         (None, Rate) => "100/m".to_owned(),
