@@ -48,6 +48,9 @@ const GREET_AT_FIRST: Duration = Duration::from_millis(200);
 /// and an idle node is not to cost its broker much.
 const ASK_ALONE: Duration = Duration::from_secs(10);
 
+/// How often it is asked when others are there: those that gossip are heard without it.
+const ASK: Duration = Duration::from_secs(4);
+
 /// How long that while is.
 const ASK_AT_FIRST: Duration = Duration::from_secs(3);
 
@@ -263,7 +266,8 @@ impl Driver<'_> {
             return Ok(());
         }
         self.greeted = Instant::now();
-        if !alone || self.begun.elapsed() < ASK_AT_FIRST || self.asked.elapsed() >= ASK_ALONE {
+        let ask = if alone || self.gossip.is_none() { ASK_ALONE } else { ASK };
+        if self.begun.elapsed() < ASK_AT_FIRST || self.asked.elapsed() >= ask {
             self.asked = Instant::now();
             self.ask_broker().await;
         }

@@ -56,6 +56,11 @@ pub trait Limits: fmt::Debug + Send + Sync + 'static {
     /// When nobody answers.
     async fn rules(&self) -> Result<BTreeMap<TaskName, LimitRule>, LimitsError>;
 
+    /// Counts the news that rules may have been changed; `None` where nobody tells, and [`Limits::rules`] has to be asked.
+    fn news(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
     /// Sets the rule of a task for all nodes, durably; `None` brings back what is configured.
     ///
     /// # Errors

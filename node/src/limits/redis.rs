@@ -7,11 +7,12 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use umbel_proto::{Millis, TaskName};
 use umbel_scheduler::limits::{AGAIN_MS, LOOK_MS, MARGIN_MS, SLACK_MS, SOON_MS, TURN_STRETCH, Turn, WINDOW_FROM};
 
 use super::{Ask, Done, LimitRule, Limits, LimitsError};
-use crate::redis::{Link, RedisError, answer, script::Script};
+use crate::redis::{Link, RedisError, answer, script::Script, tracking::Tracking};
 
 static TURN: Script = Script::new("turn", include_str!("../redis/scripts/turn.lua"));
 static TURNED: Script = Script::new("turned", include_str!("../redis/scripts/turned.lua"));
@@ -25,12 +26,19 @@ pub struct RedisLimits {
     prefix: String,
     /// The hash that holds the deliveries, if it is in this database.
     unacked: Option<String>,
+    /// Tells when rules are changed, if somebody does.
+    tracking: Option<Tracking>,
 }
 
 impl RedisLimits {
     /// Limits under `prefix` in the database of `link`; `unacked` is the hash whose fields the deliveries are.
     pub(crate) fn new(link: Link, prefix: &str, unacked: Option<String>) -> Self {
-        Self { link, prefix: prefix.to_owned(), unacked }
+        Self { link, prefix: prefix.to_owned(), unacked, tracking: None }
+    }
+
+    /// The same, told of changes by the tracked connection to that database.
+    pub(crate) fn told_by(self, tracking: Tracking) -> Self {
+        Self { tracking: Some(tracking), ..self }
     }
 
     fn key(&self, limit: &str) -> String {
@@ -87,10 +95,17 @@ impl Limits for RedisLimits {
     async fn rules(&self) -> Result<BTreeMap<TaskName, LimitRule>, LimitsError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.rules_key());
-        let set: BTreeMap<String, String> = self.link.query(&command).await?;
+        let set: BTreeMap<String, String> = match &self.tracking {
+            Some(tracking) => tracking.read(&command).await?,
+            None => self.link.query(&command).await?,
+        };
         // What another version has written in another way is left out, and holds on the nodes that understand it.
         let read = |(task, rule): (String, String)| Some((TaskName::from(task), serde_json::from_str(&rule).ok()?));
         Ok(set.into_iter().filter_map(read).collect())
+    }
+
+    fn news(&self) -> Option<watch::Receiver<u64>> {
+        self.tracking.as_ref().map(Tracking::limits)
     }
 
     async fn set_rule(&self, task: &TaskName, rule: Option<&LimitRule>) -> Result<(), LimitsError> {

@@ -78,8 +78,11 @@ impl Rules {
 
 /// Learns the rules that are set, until the task is dropped. While nobody answers, those that were known hold.
 pub(crate) async fn keep_rules(limits: Arc<dyn Limits>, configured: BTreeMap<TaskName, LimitRule>, in_force: InForce) {
+    let mut news = limits.news();
     loop {
-        if let Ok(Ok(set)) = timeout(Duration::from_secs(5), limits.rules()).await {
+        let asked = timeout(Duration::from_secs(5), limits.rules()).await;
+        let answered = matches!(asked, Ok(Ok(_)));
+        if let Ok(Ok(set)) = asked {
             let rules = Rules::new(&configured, set);
             in_force.send_if_modified(|known| {
                 let differs = **known != rules;
@@ -89,6 +92,13 @@ pub(crate) async fn keep_rules(limits: Arc<dyn Limits>, configured: BTreeMap<Tas
                 differs
             });
         }
-        sleep(HEARD_WITHIN).await;
+        let told = match &mut news {
+            // An error is the end of whoever tells, and then of this node.
+            Some(news) if answered => news.changed().await.is_ok(),
+            _ => false,
+        };
+        if !told {
+            sleep(HEARD_WITHIN).await;
+        }
     }
 }

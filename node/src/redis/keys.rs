@@ -132,6 +132,11 @@ impl Keys {
         self.own("tunings")
     }
 
+    /// Hash: task to how it is limited.
+    pub fn limits(&self) -> String {
+        self.own("limits")
+    }
+
     /// Hash: queue to the message last seen at its head and since when.
     pub fn heads(&self) -> String {
         self.own("heads")

@@ -40,8 +40,11 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// seven seconds; beginning anew sooner finds the server sooner when it is back.
 const REACH: Duration = Duration::from_millis(1500);
 
-/// How often a connection that nobody uses is tried.
-const PING: Duration = Duration::from_secs(5);
+/// How often a connection is tried that only listens, and on which nothing is heard: what is not heard is not missed otherwise.
+const PING: Duration = Duration::from_secs(6);
+
+/// How often one is tried that nobody uses: whoever uses it finds out as well.
+const PING_UNUSED: Duration = Duration::from_secs(15);
 
 /// The longest wait between two attempts to connect; short, because a server that is back should be used within seconds.
 const PAUSE_MAX: Duration = Duration::from_millis(800);
@@ -81,7 +84,7 @@ struct Live {
     /// Which connection this is; errors of an older one do not harm a newer one.
     epoch: u64,
     connection: MultiplexedConnection,
-    /// How many commands have been answered, so that a connection in use is not tried as well.
+    /// How many commands have been answered and how much has been heard, so that a connection in use is not tried as well.
     answered: Arc<AtomicU64>,
 }
 
@@ -224,7 +227,8 @@ async fn keep(link: Weak<Inner>, habits: Habits, mut reports: mpsc::Receiver<u64
     let mut lost: Option<Instant> = None;
     loop {
         let Some(target) = link.upgrade().map(|inner| inner.target.clone()) else { return };
-        match connect(&target, &habits).await {
+        let answered = Arc::default();
+        match connect(&target, &habits, &answered).await {
             Ok(connection) => {
                 epoch += 1;
                 let Some(inner) = link.upgrade() else { return };
@@ -232,7 +236,7 @@ async fn keep(link: Weak<Inner>, habits: Habits, mut reports: mpsc::Receiver<u64
                     tracing::info!(server = %target, after = ?since.elapsed(), "connected to Redis again");
                 }
                 pause = PAUSE_MIN;
-                let live = Live { epoch, connection, answered: Arc::default() };
+                let live = Live { epoch, connection, answered };
                 inner.connection.send_replace(Some(live.clone()));
                 // Whoever relied on the connection before has to begin again with this one.
                 if let Some(pushes) = habits.pushes.as_ref().filter(|_| epoch > 1) {
@@ -240,7 +244,8 @@ async fn keep(link: Weak<Inner>, habits: Habits, mut reports: mpsc::Receiver<u64
                 }
                 inner.state.send_replace(LinkState::Up);
                 drop(inner);
-                let reason = watch_over(&link, live, &mut reports).await;
+                let pause = if habits.pushes.is_some() { PING } else { PING_UNUSED };
+                let reason = watch_over(&link, live, pause, &mut reports).await;
                 let Some(inner) = link.upgrade() else { return };
                 inner.connection.send_replace(None);
                 if let Some(pushes) = &habits.pushes {
@@ -265,7 +270,7 @@ async fn keep(link: Weak<Inner>, habits: Habits, mut reports: mpsc::Receiver<u64
 }
 
 /// Returns when the connection is of no use any more, or nobody has a handle.
-async fn watch_over(link: &Weak<Inner>, mut live: Live, reports: &mut mpsc::Receiver<u64>) -> String {
+async fn watch_over(link: &Weak<Inner>, mut live: Live, pause: Duration, reports: &mut mpsc::Receiver<u64>) -> String {
     loop {
         let answered = live.answered.load(Ordering::Relaxed);
         tokio::select! {
@@ -274,7 +279,7 @@ async fn watch_over(link: &Weak<Inner>, mut live: Live, reports: &mut mpsc::Rece
                 Some(_) => {}
                 None => return "nobody uses it".to_owned(),
             },
-            () = tokio::time::sleep(PING) => {
+            () = tokio::time::sleep(pause) => {
                 if link.strong_count() == 0 {
                     return "nobody uses it".to_owned();
                 }
@@ -289,7 +294,7 @@ async fn watch_over(link: &Weak<Inner>, mut live: Live, reports: &mut mpsc::Rece
     }
 }
 
-async fn connect(target: &Target, habits: &Habits) -> Result<MultiplexedConnection, RedisError> {
+async fn connect(target: &Target, habits: &Habits, heard: &Arc<AtomicU64>) -> Result<MultiplexedConnection, RedisError> {
     let at = target.to_string();
     let judged = |error: redis::RedisError| judge(&error, &at);
     let (host, port) = match &target.address {
@@ -315,8 +320,9 @@ async fn connect(target: &Target, habits: &Habits) -> Result<MultiplexedConnecti
     let mut config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
     if let Some(pushes) = &habits.pushes {
         settings = settings.set_protocol(ProtocolVersion::RESP3);
-        let pushes = Arc::clone(pushes);
+        let (pushes, heard) = (Arc::clone(pushes), Arc::clone(heard));
         config = config.set_push_sender(move |push| -> Result<(), redis::aio::SendError> {
+            heard.fetch_add(1, Ordering::Relaxed);
             pushes(push);
             Ok(())
         });

@@ -33,11 +33,12 @@ struct News {
     schedule: watch::Sender<u64>,
     revoked: watch::Sender<u64>,
     tunings: watch::Sender<u64>,
+    limits: watch::Sender<u64>,
 }
 
 impl News {
     fn all(&self) {
-        [&self.queues, &self.schedule, &self.revoked, &self.tunings].into_iter().for_each(ring);
+        [&self.queues, &self.schedule, &self.revoked, &self.tunings, &self.limits].into_iter().for_each(ring);
     }
 }
 
@@ -54,8 +55,10 @@ impl Tracking {
             schedule: watch::Sender::new(0),
             revoked: watch::Sender::new(0),
             tunings: watch::Sender::new(0),
+            limits: watch::Sender::new(0),
         });
-        let (heard, names) = (Arc::clone(&news), Names { schedules: keys.schedules(), revoked: keys.revoked(), tunings: keys.tunings() });
+        let heard = Arc::clone(&news);
+        let names = Names { schedules: keys.schedules(), revoked: keys.revoked(), tunings: keys.tunings(), limits: keys.limits() };
         let pushes: Hearer = Arc::new(move |push| hear(&push, &heard, &names));
         let link = Link::with_habits(target, Habits { greeting: vec![words], pushes: Some(pushes) });
         Self { link, news }
@@ -81,6 +84,11 @@ impl Tracking {
         self.news.tunings.subscribe()
     }
 
+    /// News of limits that were set at run time.
+    pub(crate) fn limits(&self) -> watch::Receiver<u64> {
+        self.news.limits.subscribe()
+    }
+
     /// Reads keys and has the server tell of their next change.
     pub(crate) async fn read<T: redis::FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         self.link.query(command).await
@@ -97,6 +105,7 @@ struct Names {
     schedules: String,
     revoked: String,
     tunings: String,
+    limits: String,
 }
 
 /// Sorts what the server says by what it is about.
@@ -109,6 +118,7 @@ fn hear(push: &PushInfo, news: &News, names: &Names) {
                         Value::BulkString(key) if *key == names.schedules.as_bytes() => ring(&news.schedule),
                         Value::BulkString(key) if *key == names.revoked.as_bytes() => ring(&news.revoked),
                         Value::BulkString(key) if *key == names.tunings.as_bytes() => ring(&news.tunings),
+                        Value::BulkString(key) if *key == names.limits.as_bytes() => ring(&news.limits),
                         _ => ring(&news.queues),
                     }
                 }

@@ -12,17 +12,25 @@ use super::{
     fetch::Pace,
 };
 
-/// How long a fetch may wait before its queues are looked at, and how often.
+/// How long a fetch may wait before its queues are looked at.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often they are looked at while it goes on waiting: an idle node asks next to nothing.
+const AGAIN: Duration = Duration::from_secs(15);
 
 /// Starts the watch.
 pub(crate) fn spawn(shared: Arc<Shared>, pace: Arc<Pace>, consumer: ActorRef<ConsumerMsg>) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut looked_at = None;
         loop {
             let before = pace.waiting();
-            sleep(PATIENCE).await;
+            sleep(if before.is_some() && looked_at == before { AGAIN } else { PATIENCE }).await;
             // The same fetch, both times that we looked and while messages were waiting.
-            if before.is_some() && pace.waiting() == before && messages_wait(&shared).await && pace.waiting() == before {
+            if before.is_none() || pace.waiting() != before {
+                continue;
+            }
+            looked_at = before;
+            if messages_wait(&shared).await && pace.waiting() == before {
                 cast(&consumer, ConsumerMsg::Stalled);
             }
         }

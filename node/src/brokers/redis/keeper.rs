@@ -26,6 +26,9 @@ static RENEW: Script =
 /// The longest time between two renewals.
 const RENEW_MAX: Duration = Duration::from_secs(1);
 
+/// The same for a session that holds nothing.
+const RENEW_IDLE_MAX: Duration = Duration::from_millis(1250);
+
 /// How long a schedule's clock may be late before other sessions move what is due.
 const CLOCK_GRACE: Duration = Duration::from_millis(300);
 
@@ -186,8 +189,9 @@ impl Plan {
             session.begin_anew(shared).await?;
         }
         let now = Instant::now();
-        // Two renewals fit into the shortest usual lease, with time to spare for a slow answer.
-        self.renew_at = begun + (session.lease * 2 / 5).min(RENEW_MAX);
+        // Two renewals fit into the shortest usual lease, with time to spare for a slow answer. Who holds nothing loses nothing.
+        let pause = if shared.holds_none() { (session.lease / 2).min(RENEW_IDLE_MAX) } else { (session.lease * 2 / 5).min(RENEW_MAX) };
+        self.renew_at = begun + pause;
         self.rescue_at = renewal.next_end.map(|until| now + until + Duration::from_millis(1)).filter(|at| *at <= self.renew_at);
         let had_clock = std::mem::replace(&mut self.has_clock, renewal.has_clock);
         let grace = if renewal.has_clock { Duration::ZERO } else { CLOCK_GRACE };

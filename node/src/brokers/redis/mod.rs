@@ -145,7 +145,8 @@ impl Broker for RedisBroker {
 
     fn limits(&self) -> Option<Arc<dyn Limits>> {
         let keys = &self.shared.keys;
-        Some(Arc::new(RedisLimits::new(self.shared.link.clone(), keys.prefix(), Some(keys.kombu.unacked().to_owned()))))
+        let limits = RedisLimits::new(self.shared.link.clone(), keys.prefix(), Some(keys.kombu.unacked().to_owned()));
+        Some(Arc::new(limits.told_by(self.shared.tracking.clone())))
     }
 
     fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {

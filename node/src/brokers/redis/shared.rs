@@ -95,6 +95,11 @@ impl Shared {
         self.holdings().keys().filter(|field| field.starts_with(&prefix)).cloned().collect()
     }
 
+    /// Whether nothing is held through this broker.
+    pub(super) fn holds_none(&self) -> bool {
+        self.holdings().is_empty()
+    }
+
     /// What a subscription has taken and not settled.
     pub(super) fn taken_by(&self, subscription: u64) -> Vec<String> {
         let holdings = self.holdings();
