@@ -41,8 +41,8 @@ demo: ## Count the words of a folder (FOLDER=path; this repository's sources by 
 
 bench: ## Measure; one JSON line per figure
 	@tests/setup bench
-	cargo build --release --quiet -p umbel-tests --bin bench --bin node-under-test
-	target/release/bench $(MEASURES)
+	cargo build --profile dist --quiet -p umbel-tests --bin bench --bin node-under-test
+	target/dist/bench $(MEASURES)
 
 lint: ## Check the format and the lints
 	cargo fmt --all --check
