@@ -177,8 +177,10 @@ async fn room(credits: &Credits) -> u32 {
     let semaphore = &credits.semaphore;
     let mut offer = credits.offer.subscribe();
     loop {
+        // In this order: a pool that changes its size meanwhile says so through the offer, after the total.
+        let allowed = offer.borrow_and_update().messages;
         let total = credits.total();
-        let allowed = offer.borrow_and_update().messages.min(total);
+        let allowed = allowed.min(total);
         // What placement does not allow has to be free on top.
         let withheld = total - allowed;
         if allowed == 0 {
@@ -215,14 +217,20 @@ async fn find_ended(shared: &Shared, claims: &mut [Claim]) {
     }
 }
 
-fn claims(deliveries: Vec<Delivery>, returns: &Returns, credits: &Arc<Semaphore>) -> Vec<Claim> {
-    let count = u32::try_from(deliveries.len()).unwrap_or(u32::MAX);
-    let Ok(mut permits) = credits.clone().try_acquire_many_owned(count) else {
-        // More than was asked for: a broken broker. What there is no room for goes back.
-        tracing::error!(count, "the broker handed out more messages than it was asked for; they go back");
-        deliveries.into_iter().for_each(|delivery| returns.give_back(delivery.held));
-        return Vec::new();
+fn claims(mut deliveries: Vec<Delivery>, returns: &Returns, credits: &Arc<Semaphore>) -> Vec<Claim> {
+    let mut permits = loop {
+        let fits = deliveries.len().min(credits.available_permits());
+        let taken = credits.clone().try_acquire_many_owned(u32::try_from(fits).unwrap_or(u32::MAX));
+        if let Ok(permits) = taken {
+            break permits;
+        }
+        // A pool that has shrunk took some of them just now.
     };
+    // The room was larger when they were asked for. What does not fit any more goes back.
+    for delivery in deliveries.drain(permits.num_permits()..) {
+        tracing::debug!(tag = delivery.held.tag.as_str(), "there is no room any more for a message that was asked for");
+        returns.give_back(delivery.held);
+    }
     deliveries
         .into_iter()
         .filter_map(|delivery| {

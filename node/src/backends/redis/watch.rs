@@ -138,8 +138,8 @@ impl RedisWatch {
         Ok(watch)
     }
 
-    /// Subscribes and reads, over one connection: what was published before the answer has been heard before it, and is no
-    /// newer than the answer.
+    /// Subscribes and reads, over one connection: what was published before the read has been heard before its answer. What was
+    /// published after it may have been heard as well by the time this task runs again, and is news.
     async fn look(&mut self) -> Result<(), RedisError> {
         self.ear.missed.store(false, Ordering::Release);
         if self.channels.is_empty() {
@@ -164,15 +164,36 @@ impl RedisWatch {
             let mut command = redis::cmd("MGET");
             command.arg(slice);
             let values = answer::list(self.hub.link.run(&command).await?, "a look at results")?;
-            // Of these tasks only; others' records that were heard meanwhile are still wanted.
-            let ids: Vec<&str> = slice.iter().filter_map(|channel| self.hub.keys.task_of(channel)).collect();
-            self.ear.heard().retain(|record| decode(record).is_ok_and(|record| !ids.contains(&record.task_id.as_str())));
-            for value in values.into_iter().filter_map(answer::bytes) {
+            let values: Vec<Vec<u8>> = values.into_iter().filter_map(answer::bytes).collect();
+            forget_older(&mut self.ear.heard(), &values);
+            for value in values {
                 read.push_back(decode(&value)?);
             }
         }
         Ok(read)
     }
+}
+
+/// Takes out of `heard` what is no newer than what was `read`. A record is stored and published in one step, so the last one
+/// that was published before the read is the very one that was read; all that is heard of its task after it is newer.
+fn forget_older(heard: &mut VecDeque<Vec<u8>>, read: &[Vec<u8>]) {
+    let mut cuts: HashMap<TaskId, usize> = HashMap::new();
+    for (at, record) in heard.iter().enumerate() {
+        if read.contains(record)
+            && let Ok(record) = decode(record)
+        {
+            cuts.insert(record.task_id, at);
+        }
+    }
+    if cuts.is_empty() {
+        return;
+    }
+    let mut at = 0;
+    heard.retain(|record| {
+        let older = decode(record).is_ok_and(|record| cuts.get(&record.task_id).is_some_and(|cut| at <= *cut));
+        at += 1;
+        !older
+    });
 }
 
 #[async_trait]
@@ -229,5 +250,43 @@ impl Drop for RedisWatch {
 impl fmt::Debug for RedisWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisWatch").field("tasks", &self.channels.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use umbel_proto::{State, codec::Serializer};
+
+    use super::*;
+
+    fn record(id: &str, state: State) -> Vec<u8> {
+        let record = ResultRecord {
+            task_id: TaskId::from(id),
+            status: state,
+            result: umbel_proto::Value::Null,
+            traceback: None,
+            children: None,
+            date_done: None,
+            group_id: None,
+            parent_id: None,
+            extra: umbel_proto::Map::new(),
+        };
+        record.to_stored(Serializer::Json, None).unwrap()
+    }
+
+    /// Goal: what is published between the server's read and the moment this process looks at the answer is kept: it is the end of
+    /// the task, and nothing comes after it. What was published before the read is not told after what was read.
+    #[test]
+    fn what_was_heard_after_the_read_is_news() {
+        let [started, success, other] = [record("a", State::Started), record("a", State::Success), record("b", State::Success)];
+        let after = |heard: &[&Vec<u8>], read: &[&Vec<u8>]| {
+            let mut heard: VecDeque<Vec<u8>> = heard.iter().map(|record| (*record).clone()).collect();
+            forget_older(&mut heard, &read.iter().map(|record| (*record).clone()).collect::<Vec<_>>());
+            Vec::from(heard)
+        };
+        assert_eq!(after(&[&success], &[]), std::slice::from_ref(&success), "nothing was stored when it was read");
+        assert_eq!(after(&[&started, &success], &[&started]), std::slice::from_ref(&success));
+        assert_eq!(after(&[&success, &other], &[&started]), [success.clone(), other.clone()], "published before anybody subscribed");
+        assert_eq!(after(&[&started, &other, &success], &[&success]), [other], "others' records are still wanted");
     }
 }
