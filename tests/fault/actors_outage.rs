@@ -17,12 +17,12 @@ use umbel::{
 };
 use umbel_proto::QueueName;
 use umbel_scheduler::{
-    Answer, Commit, Effect, Publish, ReadyChord, Release,
+    Acknowledge, Answer, Commit, Effect, Publish, ReadyChord, Release,
     revocation::{Revocation, Revoked},
 };
 use umbel_tests::wait::{BOUND, until_async};
 
-use super::rig::{Rig, double, store, sum};
+use super::rig::{Held, Rig, double, store, sum};
 
 /// A switch: on is out of order.
 #[derive(Debug, Clone, Default)]
@@ -239,4 +239,30 @@ async fn an_ending_the_ledger_refuses_harms_only_itself() {
     }
     assert!(records[42].error().is_some());
     rig.idle().await;
+}
+
+/// Goal: a task that is revoked while its early acknowledgement is being written does not run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_revoked_while_it_begins_does_not_run() {
+    let backbone = store();
+    let outage = Outage::default();
+    let ledger = Arc::new(FlakyLedger { inner: backbone.ledger.clone(), outage: outage.clone(), forbidden: None });
+    let Backbone { broker, backend, .. } = backbone.clone();
+    let client = Rig::start_on(backbone.clone(), |builder| builder.name("umbel@client").queues(["nobody"])).await;
+    let held = Held::new("fault.early-held", |spec| spec.acknowledge = Acknowledge::Early);
+    let rig = Rig::start_on(backbone, |builder| builder.backbone(broker, backend, ledger).task(held.clone())).await;
+    outage.set(true);
+    let result = client.client.submit(held.call()).await.unwrap();
+    until_async("its acknowledgement is being written", || async {
+        let report = rig.node.report().await?;
+        let taken = report.credits.in_use == 1 && report.pools[0].as_ref()?.waiting == 0;
+        (taken && matches!(report.ledger, Link::Reconnecting { .. })).then_some(())
+    })
+    .await;
+    result.revoke().await.unwrap();
+    until_async("the order is known", || async { (rig.node.report().await?.gate?.revoked == 1).then_some(()) }).await;
+    outage.set(false);
+    assert_eq!(result.wait(BOUND).await.unwrap()[0].status, umbel_proto::State::Revoked);
+    rig.idle().await;
+    assert_eq!(held.runs(), 0);
 }

@@ -39,7 +39,15 @@ impl State {
     pub(super) fn terminate_some(&mut self, which: &Which, signal: i32) -> Vec<TaskId> {
         let mut ended = Vec::new();
         for index in 0..self.seats.len() {
-            let Work::Running(running) = &self.seats[index].work else { continue };
+            let running = match &mut self.seats[index].work {
+                Work::Running(running) => running,
+                Work::Beginning { task, ended: told, .. } if which.names(&task.invocation) && which.includes_waiting() => {
+                    *told = true;
+                    ended.push(task.invocation.headers.id.clone());
+                    continue;
+                }
+                Work::Beginning { .. } | Work::None => continue,
+            };
             let invocation = running.task().invocation.clone();
             if !which.names(&invocation) {
                 continue;

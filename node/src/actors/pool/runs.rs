@@ -5,7 +5,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 use umbel_proto::{Millis, Outcome, TimeLimit};
-use umbel_scheduler::Acknowledge;
+use umbel_scheduler::{Acknowledge, admission::Refusal};
 
 use super::{
     super::{
@@ -35,6 +35,8 @@ pub(super) enum Work {
     Beginning {
         run: u64,
         task: Box<Admitted>,
+        /// It was told to end meanwhile.
+        ended: bool,
     },
     Running(Box<Running>),
 }
@@ -129,7 +131,7 @@ impl State {
         let (run, pool) = (self.next_run(), self.myself.clone());
         let reply = Box::new(move |began| cast(&pool, PoolMsg::Began { index, run, began }));
         cast(&self.aggregator, AggregatorMsg::Start(Start::new(&task, Some(reply))));
-        self.seats[index].work = Work::Beginning { run, task: Box::new(task) };
+        self.seats[index].work = Work::Beginning { run, task: Box::new(task), ended: false };
     }
 
     pub(super) fn began(&mut self, index: usize, run: u64, began: Began) {
@@ -137,16 +139,19 @@ impl State {
         if !matches!(seat.work, Work::Beginning { run: waiting, .. } if waiting == run) {
             return;
         }
-        let Work::Beginning { mut task, .. } = std::mem::take(&mut seat.work) else { return };
+        let Work::Beginning { mut task, ended, .. } = std::mem::take(&mut seat.work) else { return };
         let open = seat.open;
         match began {
             Began::Durable => {
                 task.claim.begun = true;
-                if open {
+                if ended || self.revoked.covers(&task.invocation) {
+                    self.refuse(*task, Refusal::Revoked);
+                } else if open {
                     return self.run(index, *task);
+                } else {
+                    // Its slot has died meanwhile.
+                    self.waiting.push_front(*task);
                 }
-                // Its slot has died meanwhile.
-                self.waiting.push_front(*task);
             }
             Began::TooLate => {
                 self.shared.facts.tell(Some(&task.invocation), task.claim.debt.held(), Fact::Zombie);
