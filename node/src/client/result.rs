@@ -133,8 +133,9 @@ impl AsyncResult {
     /// As [`AsyncResult::get`].
     pub async fn value(&self, timeout: Duration) -> Result<Value, ResultError> {
         let mut records = self.watch();
-        let ended = records.until(Instant::now() + timeout, |records| verdict(records).is_some()).await?;
-        match (ended, verdict(&records)) {
+        let mut known = 0;
+        let ended = records.until(Instant::now() + timeout, |records| verdict(records, &mut known).is_some()).await?;
+        match (ended, verdict(&records, &mut known)) {
             (true, Some(Some(failed))) => Err(failure(failed)),
             (true, _) => Ok(join(&self.tuple, &records)),
             (false, _) => Err(timed_out(&records, timeout)),
@@ -147,7 +148,11 @@ impl AsyncResult {
     /// When they have not ended within `timeout`, or when the backend refuses.
     pub async fn wait(&self, timeout: Duration) -> Result<Vec<ResultRecord>, ResultError> {
         let mut records = self.watch();
-        let all = |records: &Records| records.ids().iter().all(|id| records.is_ready(id));
+        let mut known = 0;
+        let all = |records: &Records| {
+            known += records.ids().iter().skip(known).take_while(|id| records.is_ready(id)).count();
+            known == records.ids().len()
+        };
         if !records.until(Instant::now() + timeout, all).await? {
             return Err(timed_out(&records, timeout));
         }
@@ -198,12 +203,15 @@ impl AsyncResult {
 }
 
 /// What is decided: `None` while it is not, `Some(None)` when every task has succeeded, else the first in order that has not.
-fn verdict(records: &Records) -> Option<Option<&ResultRecord>> {
-    for id in records.ids() {
+/// `succeeded` counts those at the beginning that are known to have succeeded, which they do for good: with each of thousands of
+/// records that come, only what is new is looked at.
+fn verdict<'a>(records: &'a Records, succeeded: &mut usize) -> Option<Option<&'a ResultRecord>> {
+    for id in records.ids().iter().skip(*succeeded) {
         let record = records.get(id).filter(|record| record.status.is_ready())?;
         if record.status != State::Success {
             return Some(Some(record));
         }
+        *succeeded += 1;
     }
     Some(None)
 }

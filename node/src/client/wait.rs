@@ -73,7 +73,7 @@ impl Records {
     ///
     /// # Errors
     /// When the backend refuses.
-    pub(super) async fn until(&mut self, end: Instant, done: impl Fn(&Self) -> bool) -> Result<bool, ClientError> {
+    pub(super) async fn until(&mut self, end: Instant, mut done: impl FnMut(&Self) -> bool) -> Result<bool, ClientError> {
         while !done(self) {
             match timeout_at(end, self.next()).await {
                 Ok(record) => drop(record?),
