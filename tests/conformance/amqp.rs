@@ -6,8 +6,14 @@ use async_trait::async_trait;
 use umbel::{
     amqp::{AmqpOptions, QueueType, Target},
     backends::redis::RedisBackend,
-    brokers::{Backbone, Subscription, amqp::AmqpBroker},
+    brokers::{Backbone, Broker, Subscription, amqp::AmqpBroker},
     redis::RedisOptions,
+    scheduler::{
+        beat::{Entry, Mark},
+        lease::Standing,
+        schedule::When,
+    },
+    schedules::{Answer, Candidate, Step},
 };
 use umbel_tests::{
     conformance::{Setup, Stage},
@@ -85,4 +91,40 @@ mod ledger {
 
 mod fanout {
     umbel_tests::fanout_conformance!(super::Rabbit);
+}
+
+mod schedules {
+    umbel_tests::schedules_conformance!(super::Rabbit);
+}
+
+/// The log of schedules is summed up again and again, and who reads it from a summary on knows what everybody knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_schedules_is_summed_up() {
+    let vhost = Vhost::new();
+    let options = AmqpOptions { schedule_log: 2_000, ..AmqpOptions::default() };
+    let open = || AmqpBroker::open(Target::parse(&vhost.url()).unwrap(), options.clone());
+    let broker = open();
+    let store = broker.schedules().unwrap();
+    let entry = |number: usize| Entry::new(format!("e{number:03}"), "tests.echo", When::Every { every_ms: 1_000, relative: false });
+    store.put((0..8).map(entry).collect()).await.unwrap();
+    let leader = Candidate::new("leader".into(), Duration::from_secs(600));
+    let Standing::Leads(token) = store.campaign(&leader).await.unwrap().standing else { panic!("nobody else leads") };
+    let begun = store.book().await.unwrap().entries[0].mark.due;
+    for round in 0..400 {
+        let mark = Mark { due: begun + round + 1, sent: Some(begun), runs: 1, paused: false };
+        let step = Step { name: "e000".to_owned(), from: begun + round, mark, message: None };
+        assert_eq!(store.tick(&leader, token, vec![step]).await.unwrap(), [Answer::Done]);
+        if round == 200 {
+            store.pause("e001", true).await.unwrap();
+            store.remove(&["e002".to_owned()]).await.unwrap();
+        }
+    }
+    let book = store.book().await.unwrap();
+    assert_eq!((book.entries.len(), book.entries[0].mark.due, book.entries[1].mark.paused), (7, begun + 400, true));
+    let other = open();
+    let read = umbel_tests::wait::until_async("another has read it", || async { other.schedules()?.book().await.ok() }).await;
+    assert_eq!((&read.entries, &read.leader, read.revision), (&book.entries, &book.leader, book.revision));
+    let told = format!("{:?}", other.schedules().unwrap());
+    let begins: Option<u64> = told.split("log_begins: ").nth(1).and_then(|rest| rest.trim_end_matches(" }").parse().ok());
+    assert!(begins.is_some_and(|line| line > 200), "{told}");
 }

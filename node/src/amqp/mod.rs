@@ -52,6 +52,8 @@ pub struct AmqpOptions {
     /// How long a message is held by one delivery before it is held by another. RabbitMQ closes the channel of a consumer
     /// that holds one for longer than its `consumer_timeout` (half an hour unless set): this must be well below it.
     pub hold: Duration,
+    /// How many bytes of the log of schedules are written before it is summed up, so that it can be read fast.
+    pub schedule_log: u64,
     /// What connections are called, with what they are for behind it.
     pub name: String,
 }
@@ -66,6 +68,7 @@ impl Default for AmqpOptions {
             revoke_expires: Duration::from_secs(7 * 24 * 60 * 60),
             heartbeat: Duration::from_secs(10),
             hold: Duration::from_secs(600),
+            schedule_log: 2_000_000,
             name: format!("umbel-{}", crate::redis::instance()),
         }
     }

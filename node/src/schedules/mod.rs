@@ -14,6 +14,7 @@
 //!
 //! The proof for every implementation is `tests/src/conformance/schedules.rs`.
 
+pub(crate) mod amqp;
 pub mod application;
 pub mod configured;
 pub(crate) mod embedded;

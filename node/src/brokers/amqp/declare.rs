@@ -22,13 +22,13 @@ use crate::amqp::{
 const FRONT_MILLIS: i64 = 60_000;
 
 /// A channel that is made anew whenever the server has closed it for something that is not there.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     live: Live,
     channel: Option<Channel>,
 }
 
 impl Scratch {
-    pub(super) fn new(live: Live) -> Self {
+    pub(crate) fn new(live: Live) -> Self {
         Self { live, channel: None }
     }
 
@@ -40,7 +40,7 @@ impl Scratch {
     }
 
     /// How many messages and consumers a queue has; `None` when there is no such queue.
-    pub(super) async fn look(&mut self, queue: &str) -> Result<Option<(u32, u32)>, AmqpError> {
+    pub(crate) async fn look(&mut self, queue: &str) -> Result<Option<(u32, u32)>, AmqpError> {
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         let channel = self.channel().await?;
         match channel.queue_declare(name(queue)?, passive, FieldTable::default()).await {
@@ -51,7 +51,7 @@ impl Scratch {
     }
 
     /// Closes the channel; what was taken with it goes back.
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         if let Some(channel) = self.channel {
             let _ = answer("closing a channel", channel.close(200, "OK".into())).await;
         }
@@ -68,7 +68,7 @@ impl Scratch {
     }
 
     /// Declares a queue unless there is one of that name, whatever its arguments.
-    pub(super) async fn queue(&mut self, queue: &str, arguments: FieldTable) -> Result<(), AmqpError> {
+    pub(crate) async fn queue(&mut self, queue: &str, arguments: FieldTable) -> Result<(), AmqpError> {
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
         let channel = self.channel().await?;
         match channel.queue_declare(name(queue)?, durable, arguments).await {
@@ -156,6 +156,14 @@ impl Shared {
             arguments.insert("x-queue-type".into(), text("quorum"));
         }
         arguments
+    }
+
+    /// Declares a queue of the configured type that is bound to nothing.
+    pub(crate) async fn declare_plain(&self, queue: &str) -> Result<(), AmqpError> {
+        let mut scratch = Scratch::new(self.link.live().await?);
+        scratch.queue(queue, self.typed()).await?;
+        scratch.close().await;
+        Ok(())
     }
 
     /// The queue of dead letters.

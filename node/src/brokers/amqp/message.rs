@@ -62,11 +62,11 @@ pub(super) struct Arrival {
 
 /// What is sent.
 #[derive(Debug, Clone)]
-pub(super) struct Post {
-    pub(super) exchange: ShortString,
-    pub(super) routing_key: ShortString,
-    pub(super) properties: BasicProperties,
-    pub(super) body: Bytes,
+pub(crate) struct Post {
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
+    pub(crate) properties: BasicProperties,
+    pub(crate) body: Bytes,
 }
 
 impl Arrival {

@@ -30,7 +30,10 @@ mod shared;
 mod state;
 mod subscription;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -42,17 +45,21 @@ use umbel_scheduler::{
 
 use super::{Broker, BrokerError, DeadLetter, Fanout, Held, LiveNode, Peeked, QueueStatus, Subscribe, Subscription};
 use crate::amqp::{AmqpOptions, Link, LinkState, Target, error::KIND};
+use crate::schedules::{Schedules, amqp::AmqpSchedules};
+pub(crate) use declare::Scratch;
+pub(crate) use message::Post;
 pub(crate) use shared::Shared;
 
 /// A broker in a virtual host of RabbitMQ.
 pub struct AmqpBroker {
     shared: Arc<Shared>,
+    schedules: OnceLock<Arc<AmqpSchedules>>,
 }
 
 impl AmqpBroker {
     /// A broker at `target`. It connects in the background and goes on trying for ever; must be called within a runtime.
     pub fn open(target: Target, options: AmqpOptions) -> Self {
-        Self { shared: Shared::open(target, options) }
+        Self { shared: Shared::open(target, options), schedules: OnceLock::new() }
     }
 
     /// Waits until it has been reached once and knows what is revoked and paused.
@@ -114,6 +121,11 @@ impl Broker for AmqpBroker {
 
     fn fanout(&self) -> Option<Arc<dyn Fanout>> {
         Some(Arc::new(fanout::AmqpFanout(Arc::clone(&self.shared))))
+    }
+
+    fn schedules(&self) -> Option<Arc<dyn Schedules>> {
+        // Who never asks for them follows no log.
+        Some(self.schedules.get_or_init(|| Arc::new(AmqpSchedules::new(Arc::clone(&self.shared)))).clone())
     }
 
     async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError> {

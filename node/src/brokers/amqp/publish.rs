@@ -42,7 +42,8 @@ impl Shared {
         answers
     }
 
-    async fn publish_slice(&self, slice: &[Publish]) -> Result<Vec<Result<(), AmqpError>>, AmqpError> {
+    /// Makes messages ready, their queues declared.
+    pub(crate) async fn posts(&self, slice: &[Publish]) -> Result<Vec<Result<Post, AmqpError>>, AmqpError> {
         let queues: BTreeSet<&QueueName> =
             slice.iter().map(|publish| &publish.route.queue).filter(|queue| !queue.as_str().is_empty()).collect();
         self.declare_queues(queues.into_iter()).await?;
@@ -57,6 +58,11 @@ impl Shared {
         for publish in slice {
             posts.push(self.post(publish).await);
         }
+        Ok(posts)
+    }
+
+    async fn publish_slice(&self, slice: &[Publish]) -> Result<Vec<Result<(), AmqpError>>, AmqpError> {
+        let posts = self.posts(slice).await?;
         let mut answers = self.send(&posts).await;
         for ((publish, post), answer) in slice.iter().zip(&posts).zip(&mut answers) {
             // Sent to an exchange that leads nowhere with this key: to the queue that the sender has worked out, then.
@@ -82,7 +88,8 @@ impl Shared {
         post(publish, self.way(publish, &route.exchange, &route.routing_key))
     }
 
-    fn direct(&self, publish: &Publish) -> Result<Post, AmqpError> {
+    /// The message for its queue, whatever its exchange.
+    pub(crate) fn direct(&self, publish: &Publish) -> Result<Post, AmqpError> {
         post(publish, self.way(publish, "", publish.route.queue.as_str()))
     }
 
