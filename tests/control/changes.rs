@@ -49,6 +49,30 @@ async fn a_pool_grows_and_shrinks() {
     assert_eq!(sum.get::<i64>(Duration::from_secs(60)).await.unwrap(), 4, "another slot in its place works");
 }
 
+/// Goal: a node takes from a queue when it is told to, and no more when it is told not to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_come_and_go() {
+    let server = RedisServer::default();
+    let node = node(&server, "w1@host1", &["celery"]).await;
+    let client = node.client();
+    let to_extra = || Signature::new("proj.add").arg(1).arg(1).set("queue", "extra");
+    let early = client.submit(to_extra()).await.unwrap();
+    said("5.7", &server, "w1@host1", "add_consumer", json!({ "queue": "extra" })).await;
+    assert_eq!(early.get::<i64>(Duration::from_secs(60)).await.unwrap(), 2);
+    let queues = said("5.7", &server, "w1@host1", "active_queues", json!({})).await;
+    assert_eq!(queues[1]["name"], json!("extra"));
+    said("5.7", &server, "w1@host1", "cancel_consumer", json!({ "queue": "extra" })).await;
+    until_async("the broker knows that nobody takes from it", || async {
+        let nodes = node.broker().nodes().await.unwrap().unwrap();
+        nodes[0].queues.iter().all(|queue| queue.as_str() != "extra").then_some(())
+    })
+    .await;
+    let late = client.submit(to_extra()).await.unwrap();
+    let other = client.submit(Signature::new("proj.add").arg(2).arg(2)).await.unwrap();
+    assert_eq!(other.get::<i64>(Duration::from_secs(60)).await.unwrap(), 4);
+    assert_eq!(node.broker().peek(&"extra".into(), 9).await.unwrap().len(), 1, "{} waits", late.id());
+}
+
 /// Goal: a limit that is set for everybody holds on nodes that start later; one that is set for one node does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_outlive_the_node_they_were_set_on() {
