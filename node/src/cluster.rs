@@ -139,6 +139,8 @@ struct Entry {
     /// Whether gossip hears it now.
     audible: bool,
     lease: Option<LiveNode>,
+    /// The last lease that was seen: what is known of a node that has never been heard.
+    leased: Option<LiveNode>,
     /// What was last shown.
     shown: Option<(MemberState, Millis)>,
     /// When gossip lost it.
@@ -188,6 +190,7 @@ impl Roster {
             let entry = self.entries.entry(node.node.clone()).or_default();
             entry.lease_seen = asked;
             entry.lease_full = entry.lease_full.max(lease_ms(&node));
+            entry.leased = Some(node.clone());
             entry.lease = Some(node);
         }
     }
@@ -196,7 +199,7 @@ impl Roster {
     pub(crate) fn view(&mut self, gossips: bool, now: Millis) -> ClusterView {
         let mut members = BTreeMap::new();
         self.entries.retain(|node, entry| {
-            let state = entry.state();
+            let state = entry.state(gossips);
             let since = match entry.shown {
                 Some((shown, since)) if shown == state => since,
                 _ => now,
@@ -223,7 +226,7 @@ impl Roster {
 }
 
 impl Entry {
-    fn state(&self) -> MemberState {
+    fn state(&self, gossips: bool) -> MemberState {
         let load = self.heard.as_ref().map(|heard| heard.load);
         let farewell = load.is_some_and(|load| load.leaving);
         if self.audible {
@@ -235,7 +238,9 @@ impl Entry {
         }
         match (&self.heard, &self.lease) {
             _ if farewell => MemberState::Left,
-            // Never heard, as on brokers whose nodes do not gossip with each other: the lease is all there is.
+            // Both gossip, and yet this one has not been heard: not yet, or the network is in the way, or the secret is another.
+            (None, Some(lease)) if gossips && lease.about.gossip.is_some() => MemberState::Unheard,
+            // Nodes that do not gossip with each other: the lease is all there is.
             (None, Some(_)) => MemberState::Alive,
             // A lease that was renewed since gossip lost it: the node lives. One that was seen to run only before that may
             // be the last word of a dead one.
@@ -245,7 +250,6 @@ impl Entry {
     }
 
     fn member(&self, node: &NodeId, state: MemberState, since: Millis) -> Option<Member> {
-        let about = self.lease.as_ref().map(|lease| &lease.about);
         if let Some(Heard { card, load, address }) = &self.heard {
             return Some(Member {
                 node: node.clone(),
@@ -260,13 +264,14 @@ impl Entry {
                 load: Some(*load),
             });
         }
-        let about = about?;
+        let leased = self.leased.as_ref()?;
+        let about = &leased.about;
         Some(Member {
             node: node.clone(),
             state,
             since,
             roles: Vec::new(),
-            queues: self.lease.as_ref().map(|lease| lease.queues.clone()).unwrap_or_default(),
+            queues: leased.queues.clone(),
             version: about.version.clone(),
             host: about.host.clone(),
             http: about.http.map(|http| http.to_string()),

@@ -65,7 +65,7 @@ async fn strangers_are_not_listened_to() {
     let server = RedisServer::default();
     let a = gossiping(&server, "a", "a secret of some length").await;
     let b = gossiping(&server, "b", "another secret of some length").await;
-    sees(&mut a.cluster(), "the broker tells of b", |view| state(view, "b") == Some(MemberState::Alive)).await;
+    sees(&mut a.cluster(), "the broker tells of b", |view| state(view, "b") == Some(MemberState::Unheard)).await;
     until_async("a refuses what b sends", || async {
         let report = a.report().await?;
         (report.gossip?.traffic.refused > 3).then_some(())

@@ -7,7 +7,7 @@ use std::{env, thread, time::Duration};
 
 use umbel_tests::{servers::redis::RedisServer, wait::until};
 
-use super::processes::Cluster;
+use super::processes::{Cluster, now};
 use crate::fault::crash::verdict::{Verdict, Watcher};
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -23,7 +23,18 @@ fn judge(cluster: &Cluster, units: u64) -> Verdict {
     Watcher::new(&cluster.path()).verdict(1)
 }
 
-/// Goal: whoever is killed or frozen, nothing is lost, nothing finished twice, every chord concluded once.
+/// Waits until all of `others` see `victim` as down that was killed at `at`; how many milliseconds it took each of them.
+fn noticed(cluster: &Cluster, victim: &str, others: &[&str], at: u128) -> Vec<u128> {
+    until("the others see it as down", || {
+        let views = cluster.views();
+        let first =
+            |who: &str| views.iter().find(|(ms, looks, seen, state)| *ms >= at && looks == who && seen == victim && state == "down");
+        others.iter().map(|who| Some(first(who)?.0 - at)).collect()
+    })
+}
+
+/// Goal: whoever is killed or frozen, nothing is lost, nothing finished twice, every chord concluded once; and all others see that
+/// a killed node is down.
 #[test]
 fn nodes_that_are_killed_and_frozen_lose_nothing() {
     let server = RedisServer::durable();
@@ -37,7 +48,7 @@ fn nodes_that_are_killed_and_frozen_lose_nothing() {
     eprintln!("UMBEL_CHAOS_SEED={dice} UMBEL_CHAOS_SECS={secs} UMBEL_CHAOS_RATE={rate}");
     let units = secs * rate * 9 / 24;
     let mut submitting = cluster.run(&["submit", "0", "0", &units.to_string(), &rate.to_string()]);
-    let mut blows = 0;
+    let (mut blows, mut took) = (0, Vec::new());
     let status = loop {
         if let Some(status) = submitting.try_wait().unwrap() {
             break status;
@@ -54,13 +65,19 @@ fn nodes_that_are_killed_and_frozen_lose_nothing() {
             cluster.formed(&names);
             continue;
         }
+        let at = now();
         cluster.kill(victim);
+        let others: Vec<&str> = names.iter().copied().filter(|name| *name != victim).collect();
+        took.extend(noticed(&cluster, victim, &others, at));
         cluster.start(victim);
         cluster.formed(&names);
     };
     assert!(status.success(), "{}", cluster.errors());
     let verdict = judge(&cluster, units);
+    took.sort_unstable();
+    let share = |percent: usize| took.get((took.len() * percent / 100).min(took.len().saturating_sub(1))).copied().unwrap_or_default();
     println!("{blows} blows in {secs} s at {rate} tasks/s: {verdict}");
+    println!("down on all others: median {} ms, p99 {} ms, longest {} ms, of {}", share(50), share(99), share(100), took.len());
     verdict.assert(false);
     names.iter().for_each(|name| cluster.stop(name));
 }

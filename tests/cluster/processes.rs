@@ -12,6 +12,8 @@ use umbel_tests::{crash, servers::redis::RedisServer, wait::until};
 /// A cluster of processes on one Redis server, and the folder they write to.
 pub(super) struct Cluster {
     pub(super) folder: tempfile::TempDir,
+    /// Variables of nodes that are started from now on.
+    pub(super) variables: Vec<(&'static str, &'static str)>,
     nodes: Vec<(String, Child)>,
 }
 
@@ -20,7 +22,7 @@ impl Cluster {
     pub(super) fn on(url: impl Fn(u8) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(crash::REDIS), format!("{}\n{}", url(0), url(1))).unwrap();
-        Self { folder, nodes: Vec::new() }
+        Self { folder, variables: Vec::new(), nodes: Vec::new() }
     }
 
     pub(super) fn of(server: &RedisServer) -> Self {
@@ -40,6 +42,7 @@ impl Cluster {
         if let Some(gossip) = gossip {
             command.env("UMBEL_TEST_GOSSIP", gossip);
         }
+        command.envs(self.variables.iter().copied());
         self.nodes.push((name.to_owned(), spawn(command, self.folder.path())));
     }
 
@@ -129,4 +132,9 @@ fn spawn(mut command: Command, folder: &Path) -> Child {
     // Out of reach of what the terminal sends to the tests.
     command.process_group(0);
     command.spawn().unwrap()
+}
+
+/// Milliseconds since 1970, as `views` has them.
+pub(super) fn now() -> u128 {
+    std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()
 }

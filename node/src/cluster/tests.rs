@@ -91,6 +91,19 @@ fn without_gossip_the_lease_is_all_there_is() {
     roster.leases(vec![lease("b", 2_000)], 0);
     assert_eq!(states(&mut roster, 0), [("b".to_owned(), MemberState::Alive, 0)]);
     roster.leases(vec![], 5);
-    assert!(states(&mut roster, 5).is_empty(), "nothing is known of it any more");
+    assert_eq!(states(&mut roster, 5), [("b".to_owned(), MemberState::Down, 5)]);
+    assert!(states(&mut roster, 5 + DOWN_MS).is_empty(), "it is forgotten");
     assert!(ClusterView::alone("a".into()).size() == 1);
+}
+
+/// Goal: a node that dies before gossip has ever heard it is down all the same, and not gone without a trace.
+#[test]
+fn one_that_dies_before_it_is_heard_is_down() {
+    let mut roster = Roster::new("a".into());
+    let mut gossips = lease("b", 2_000);
+    gossips.about.gossip = Some("127.0.0.1:1".parse().unwrap());
+    roster.leases(vec![gossips], 0);
+    assert_eq!(states(&mut roster, 0), [("b".to_owned(), MemberState::Unheard, 0)]);
+    roster.leases(vec![], 2_000);
+    assert_eq!(states(&mut roster, 2_000), [("b".to_owned(), MemberState::Down, 2_000)]);
 }
