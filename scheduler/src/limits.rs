@@ -5,7 +5,8 @@
 //!
 //! **Rates.** A start is allowed when its time has come ([`Meter::next`], one interval after the last) and, from ten a second on,
 //! when fewer than the rate have started within the last second and [`MARGIN_MS`]: between the permission and the start lies a
-//! way that is not always equally long, and without the margin a second could see more starts than permissions. What could not
+//! way that is not always equally long, and without the margin a second could see more starts than permissions. Whoever has a
+//! permission starts within the margin or not at all; one that was not used is given back ([`Meter::unused`]). What could not
 //! start because nobody asked in time is caught up with for [`SLACK_MS`], no longer: a limit is no savings account.
 //!
 //! **Waiting.** What may not start gets a turn, interval after interval ([`Meter::spread`]), and waits for it in the broker's
@@ -143,6 +144,14 @@ impl Meter {
         }
         if self.only.as_ref().is_some_and(|(task, _)| Some(task.as_str()) == ended) {
             self.only = None;
+        }
+    }
+
+    /// A start that was allowed at `at` has not taken place: another may in its stead.
+    pub fn unused(&mut self, rate: Rate, at: f64) {
+        self.next -= 1_000.0 / rate.per_second();
+        if let Some((_, count)) = self.window.iter_mut().find(|(part, _)| *part == part_of(at)) {
+            *count = count.saturating_sub(1);
         }
     }
 

@@ -1,4 +1,6 @@
 //! Four nodes keep one limit, and nobody else waits for it.
+//!
+//! `UMBEL_LIMIT_SECS` has them keep it for longer, on a quiet machine to the start: `make limits` does so for a minute.
 
 use std::{
     collections::HashMap,
@@ -37,8 +39,12 @@ async fn limited(ctx: Context, _n: u32) {
     note("limited", &ctx);
 }
 
+/// When each free task started, by its number.
+static FREE: Mutex<Vec<(usize, Instant)>> = Mutex::new(Vec::new());
+
 #[umbel::task(name = "limits.free")]
-async fn free(ctx: Context, _n: u32) {
+async fn free(ctx: Context, n: usize) {
+    FREE.lock().unwrap().push((n, Instant::now()));
     note("free", &ctx);
 }
 
@@ -74,10 +80,20 @@ async fn cluster(server: &RedisServer, limits: &[(&str, LimitRule)]) -> Vec<Node
     futures::future::join_all(names.map(|name| node(server, name, limits))).await
 }
 
-fn busiest(starts: &[(Instant, u32)]) -> usize {
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The most starts in any second, and the fewest in any that lies between the first start and the last.
+fn seconds(starts: &[(Instant, u32)]) -> (usize, usize) {
     let mut at: Vec<Instant> = starts.iter().map(|(at, _)| *at).collect();
     at.sort();
-    (0..at.len()).map(|from| at[from..].iter().take_while(|start| **start < at[from] + Duration::from_secs(1)).count()).max().unwrap_or(0)
+    let last = *at.last().unwrap();
+    let within =
+        |from: usize, second: fn(Instant, Instant) -> bool| at[from..].iter().take_while(|start| second(at[from], **start)).count();
+    // A second is fullest when it begins with a start, and emptiest when it begins right after one.
+    let most = (0..at.len()).map(|from| within(from, |begin, start| start < begin + SECOND)).max();
+    let fewest =
+        (0..at.len()).filter(|from| at[*from] + SECOND < last).map(|from| within(from, |begin, start| start <= begin + SECOND) - 1);
+    (most.unwrap_or_default(), fewest.min().unwrap_or_default())
 }
 
 /// Goal: four nodes together start at one rate, waiting is no failed attempt, and what is not limited
@@ -88,16 +104,33 @@ async fn four_nodes_keep_one_rate() {
     let rule = LimitRule { rate: Some("100/s".to_owned()), ..LimitRule::default() };
     let nodes = cluster(&server, &[("limits.limited", rule)]).await;
     let client = nodes[0].client();
-    for n in 0..600 {
-        client.submit(limited::s(n)).await.unwrap();
+    let long = std::env::var("UMBEL_LIMIT_SECS").ok().map(|secs| secs.parse::<usize>().unwrap());
+    let count = long.unwrap_or(6) * 100;
+    for n in 0..count {
+        client.submit(limited::s(u32::try_from(n).unwrap())).await.unwrap();
     }
-    for n in 0..50 {
-        client.submit(free::s(n)).await.unwrap();
+    let mut sent = Vec::new();
+    while noted("limited").len() < count * 9 / 10 {
+        sent.push(Instant::now());
+        client.submit(free::s(sent.len() - 1)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(40)).await; // workload
     }
-    until_async("everything has run", || async { (noted("limited").len() == 600 && noted("free").len() == 50).then_some(()) }).await;
+    until_async("everything has run", || async { (noted("limited").len() == count && noted("free").len() == sent.len()).then_some(()) })
+        .await;
     let (limited, free) = (noted("limited"), noted("free"));
-    // Permissions never exceed the rate (`conformance::limits` counts those); on a loaded machine some are used later than others.
-    assert!(busiest(&limited) <= 130, "{} starts in one second", busiest(&limited));
+    let (most, fewest) = seconds(&limited);
+    let mut waited: Vec<f64> = FREE.lock().unwrap().iter().map(|(n, at)| at.duration_since(sent[*n]).as_secs_f64() * 1e3).collect();
+    waited.sort_by(f64::total_cmp);
+    println!(
+        "100/s over four nodes, {count} tasks: most in a second {most}, fewest {fewest}; {} free tasks started after {:.1} ms (median), {:.1} ms (p99)",
+        waited.len(),
+        waited[waited.len() / 2],
+        waited[waited.len() * 99 / 100],
+    );
+    // Permissions never exceed the rate (`conformance::limits` counts those), and are used soon or not at all; but on a machine that
+    // is busy with other tests the last step, from the pool to the task's first line, may take long.
+    assert!(most <= if long.is_some() { 101 } else { 120 }, "{most} starts in one second");
+    assert!(long.is_none() || fewest >= 95, "{fewest} starts in one second");
     assert!(limited.iter().chain(&free).all(|(_, attempt)| *attempt == 1), "nothing was taken twice");
     let last = |starts: &[(Instant, u32)]| starts.iter().map(|(at, _)| *at).max().unwrap();
     assert!(last(&free) < last(&limited), "what is not limited has passed");

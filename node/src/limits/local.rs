@@ -22,6 +22,8 @@ const METERS_TIDY: usize = 10_000;
 /// The state. A lock rather than an actor: each call is short and waits for nothing.
 pub struct LocalLimits {
     begun: Instant,
+    /// What the clock showed then, in milliseconds since 1970. From there on the time of this machine's counter is added.
+    begun_at: Millis,
     state: Mutex<State>,
     /// Among how many nodes a limit is divided; `None` where there is only this one.
     cluster: Option<watch::Receiver<Arc<ClusterView>>>,
@@ -36,7 +38,7 @@ struct State {
 impl LocalLimits {
     /// Of the only node there is.
     pub fn alone() -> Self {
-        Self { begun: Instant::now(), state: Mutex::default(), cluster: None }
+        Self { begun: Instant::now(), begun_at: clock::now(), state: Mutex::default(), cluster: None }
     }
 
     /// A share of what all nodes of `cluster` have.
@@ -55,7 +57,7 @@ impl LocalLimits {
     }
 
     fn now(&self) -> f64 {
-        self.begun.elapsed().as_secs_f64() * 1_000.0 + 1.0
+        self.begun_at as f64 + self.begun.elapsed().as_secs_f64() * 1_000.0
     }
 }
 
@@ -72,7 +74,7 @@ impl Limits for LocalLimits {
             let rule = self.share(ask.rule);
             state.meters.entry(ask.limit.clone()).or_default().ask(&rule, asker, now)
         });
-        Ok((clock::now(), turns.collect()))
+        Ok((now as Millis, turns.collect()))
     }
 
     async fn done(&self, done: &[Done]) -> Result<(), LimitsError> {
@@ -81,6 +83,11 @@ impl Limits for LocalLimits {
         for done in done {
             if let Some(meter) = state.meters.get_mut(&done.limit) {
                 meter.done(&done.holder, done.ended.as_deref(), now);
+                if let Some(unused) = done.unused
+                    && let Some(rate) = self.share(Rule { rate: Some(unused.rate), ..Rule::default() }).rate
+                {
+                    meter.unused(rate, unused.at as f64);
+                }
             }
         }
         Ok(())

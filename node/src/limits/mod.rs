@@ -22,7 +22,10 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::watch;
 use umbel_proto::{Millis, TaskName};
-use umbel_scheduler::limits::{Rule, Turn};
+use umbel_scheduler::{
+    limits::{Rule, Turn},
+    rate_limit::Rate,
+};
 
 pub use self::{
     key::{Key, KeyError},
@@ -31,20 +34,21 @@ pub use self::{
     rules::{LimitRule, Rules},
 };
 pub(crate) use self::{
-    place::{Limiting, Place},
+    place::{Limiting, Permit, Place},
     rules::keep_rules,
 };
 
 /// Who gives turns.
 #[async_trait]
 pub trait Limits: fmt::Debug + Send + Sync + 'static {
-    /// A turn for each who asks, and what the time was, in milliseconds since 1970 by the clock that turns are given by.
+    /// A turn for each who asks, and what the time was, in milliseconds since 1970 by the clock that turns are given by. Who may
+    /// start now does so within [`umbel_scheduler::limits::MARGIN_MS`] (and what an answer takes at least), or not at all.
     ///
     /// # Errors
     /// When nobody answers; nobody has had a turn then, or those who had lose it.
     async fn turns(&self, asks: &[Ask]) -> Result<(Millis, Vec<Turn>), LimitsError>;
 
-    /// These run no more.
+    /// These run no more, or have not begun to.
     ///
     /// # Errors
     /// When nobody answers. Where places are kept by leases they come free by themselves.
@@ -84,7 +88,7 @@ pub struct Ask {
 }
 
 /// Somebody who had a turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Done {
     /// The limit.
     pub limit: String,
@@ -92,6 +96,17 @@ pub struct Done {
     pub holder: String,
     /// The task, if it has ended for good.
     pub ended: Option<String>,
+    /// The start that it was allowed, if it has not taken place.
+    pub unused: Option<Unused>,
+}
+
+/// A start that was allowed and has not taken place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Unused {
+    /// When it was allowed, by the clock that turns are given by.
+    pub at: Millis,
+    /// What it came under.
+    pub rate: Rate,
 }
 
 /// Why there are no turns.

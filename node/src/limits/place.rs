@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::task::AbortOnDropHandle;
-use umbel_proto::TaskName;
+use umbel_proto::{Millis, TaskName};
 
-use super::{Ask, Done, LimitRule, Limits, Rules, keep_rules};
+use super::{Ask, Done, LimitRule, Limits, Rules, Unused, keep_rules};
 
 /// The most places given back at a time.
 const DONE_MAX: usize = 256;
@@ -33,6 +36,12 @@ impl Limiting {
         Self { keeper, by_broker, in_force, configured, done, _giving_back: giving_back, keeping: std::sync::OnceLock::new() }
     }
 
+    /// A start is not used, while its place is kept.
+    pub(crate) fn unused(&self, ask: &Ask, permit: Permit) {
+        let unused = ask.rule.rate.map(|rate| Unused { at: permit.at, rate });
+        let _ = self.done.send(Done { limit: ask.limit.clone(), holder: String::new(), ended: None, unused });
+    }
+
     /// Looks once.
     pub(crate) async fn refresh(&self) {
         if let Ok(Ok(set)) = tokio::time::timeout(std::time::Duration::from_secs(5), self.keeper.rules()).await {
@@ -48,17 +57,41 @@ impl Limiting {
     }
 }
 
+/// A permission to start, which does not keep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Permit {
+    /// When it was given, by the clock of whoever gives turns.
+    pub(crate) at: Millis,
+    /// Until when it may be used. Used later, it would come on top of those that were given after it.
+    pub(crate) until: Instant,
+    /// When one that has missed it comes back, by the clock of the schedule.
+    pub(crate) again: Millis,
+}
+
 /// A task's place under its limits; given back by being dropped. Unbounded in type, bounded by the credits of the tasks.
 #[derive(Debug)]
 pub(crate) struct Place {
     back: mpsc::UnboundedSender<Done>,
     ask: Ask,
     ended: bool,
+    /// Its start under a rate, until it takes place.
+    permit: Option<Permit>,
 }
 
 impl Place {
-    pub(crate) fn new(limiting: &Limiting, ask: Ask) -> Self {
-        Self { back: limiting.done.clone(), ask, ended: false }
+    pub(crate) fn new(limiting: &Limiting, ask: Ask, permit: Option<Permit>) -> Self {
+        Self { back: limiting.done.clone(), ask, ended: false, permit }
+    }
+
+    /// The task starts now. If it is too late for that, it has to come back at the time that is the error.
+    pub(crate) fn start(&mut self) -> Result<(), Millis> {
+        match self.permit {
+            Some(permit) if permit.until < Instant::now() => Err(permit.again),
+            _ => {
+                self.permit = None;
+                Ok(())
+            }
+        }
     }
 
     /// The task has ended for good: others of its key may come.
@@ -69,8 +102,13 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Ask { limit, holder, task, .. } = &self.ask;
-        let done = Done { limit: limit.clone(), holder: holder.clone(), ended: self.ended.then(|| task.clone()) };
+        let Ask { limit, holder, task, rule, .. } = &self.ask;
+        let unused = self.permit.zip(rule.rate).map(|(permit, rate)| Unused { at: permit.at, rate });
+        if unused.is_none() && rule.concurrency.is_none() && rule.unique.is_none() {
+            // Nobody counts those that run.
+            return;
+        }
+        let done = Done { limit: limit.clone(), holder: holder.clone(), ended: self.ended.then(|| task.clone()), unused };
         // When the node is over, its places come free with its deliveries.
         let _ = self.back.send(done);
     }

@@ -86,8 +86,12 @@ impl Limits for RedisLimits {
         for done in done {
             call.arg(self.key(&done.limit));
         }
-        for Done { holder, ended, .. } in done {
+        for Done { holder, ended, unused, .. } in done {
             call.arg(holder).arg(ended.as_deref().unwrap_or_default());
+            match unused {
+                Some(unused) => call.arg(unused.at).arg(1_000.0 / unused.rate.per_second()),
+                None => call.arg("").arg(""),
+            };
         }
         Ok(self.link.script(&TURNED, &call).await.map(drop)?)
     }

@@ -76,6 +76,25 @@ fn a_stall_is_caught_up_with() {
     assert!(around >= 47, "{around} in the second of the stall");
 }
 
+/// Goal: a start that was allowed and did not take place is made up for at once, and no second sees more for it.
+#[test]
+fn what_was_not_used_is_given_back() {
+    let (mut meter, rule) = (Meter::default(), rate("100/s"));
+    let mut starts = Vec::new();
+    for ms in 0..5_000 {
+        let now = f64::from(ms);
+        if meter.ask(&rule, asker(true), now) == Turn::Now {
+            if ms % 7 == 0 {
+                meter.unused(rule.rate.unwrap(), now);
+            } else {
+                starts.push(now);
+            }
+        }
+    }
+    assert!(busiest(&starts) <= 100, "{}", busiest(&starts));
+    assert!(starts.len() >= 5 * 96, "{} in five seconds", starts.len());
+}
+
 proptest! {
     /// Goal: whatever comes when, no second sees more than the rate.
     #[test]

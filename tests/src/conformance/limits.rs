@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use umbel::limits::{Ask, Done, LimitRule, Limits};
+use umbel::limits::{Ask, Done, LimitRule, Limits, Unused};
 use umbel_proto::{Millis, TaskName};
 use umbel_scheduler::{
     limits::{Rule, Turn},
@@ -44,6 +44,7 @@ fn rate(text: &str) -> Rule {
 pub async fn run(stand: &Stand) {
     turns_come_one_after_the_other(stand).await;
     no_second_sees_more_than_the_rate(stand).await;
+    unused_starts_come_back(stand).await;
     places_come_free(stand).await;
     one_of_a_key(stand).await;
     rules_are_everybodys(stand).await;
@@ -85,6 +86,26 @@ async fn no_second_sees_more_than_the_rate(stand: &Stand) {
     assert!(starts.len() >= 100, "they start: {}", starts.len());
 }
 
+/// A start that was allowed and did not take place may be another's at once.
+async fn unused_starts_come_back(stand: &Stand) {
+    let rule = rate("5/m");
+    let (at, first) = turn(&*stand.limits, ask("unused", rule, "1", false)).await;
+    assert_eq!(first, Turn::Now);
+    assert!(matches!(turn(&*stand.other, ask("unused", rule, "2", true)).await.1, Turn::Later(_)));
+    let unused = Some(Unused { at, rate: rule.rate.unwrap() });
+    stand.limits.done(&[Done { limit: "unused".to_owned(), holder: "1".to_owned(), ended: None, unused }]).await.unwrap();
+    assert_eq!(turn(&*stand.other, ask("unused", rule, "2", true)).await.1, Turn::Now);
+    // Where starts are counted in a window, it is out of the window.
+    let rule = rate("10/s");
+    let mut given = Vec::new();
+    while let (at, Turn::Now) = turn(&*stand.limits, ask("window", rule, "w", true)).await {
+        given.push(at);
+    }
+    let unused = Some(Unused { at: given[0], rate: rule.rate.unwrap() });
+    stand.other.done(&[Done { limit: "window".to_owned(), holder: "w".to_owned(), ended: None, unused }]).await.unwrap();
+    assert_eq!(turn(&*stand.other, ask("window", rule, "x", true)).await.1, Turn::Now);
+}
+
 async fn places_come_free(stand: &Stand) {
     let rule = Rule { concurrency: Some(2), ..Rule::default() };
     for holder in ["a", "b", "c"] {
@@ -94,7 +115,7 @@ async fn places_come_free(stand: &Stand) {
     assert_eq!(turn(&*stand.other, ask("places", rule, "b", false)).await.1, Turn::Now);
     assert_eq!(turn(&*stand.limits, ask("places", rule, "a", false)).await.1, Turn::Now, "it has its place already");
     assert!(matches!(turn(&*stand.other, ask("places", rule, "c", false)).await.1, Turn::Soon(_) | Turn::Later(_)));
-    let done = Done { limit: "places".to_owned(), holder: "a".to_owned(), ended: None };
+    let done = Done { limit: "places".to_owned(), holder: "a".to_owned(), ended: None, unused: None };
     stand.other.done(&[done]).await.unwrap();
     assert_eq!(turn(&*stand.limits, ask("places", rule, "c", true)).await.1, Turn::Now);
 }
@@ -104,7 +125,7 @@ async fn one_of_a_key(stand: &Stand) {
     assert_eq!(turn(&*stand.limits, ask("only", rule, "x", false)).await.1, Turn::Now);
     assert_eq!(turn(&*stand.other, ask("only", rule, "y", false)).await.1, Turn::Duplicate("task-x".to_owned()));
     assert_eq!(turn(&*stand.other, ask("only", rule, "x", false)).await.1, Turn::Now, "it is taken again");
-    let ended = |task: &str| Done { limit: "only".to_owned(), holder: "x".to_owned(), ended: Some(task.to_owned()) };
+    let ended = |task: &str| Done { limit: "only".to_owned(), holder: "x".to_owned(), ended: Some(task.to_owned()), unused: None };
     stand.limits.done(&[ended("task-z")]).await.unwrap();
     assert_eq!(turn(&*stand.other, ask("only", rule, "y", false)).await.1, Turn::Duplicate("task-x".to_owned()));
     stand.limits.done(&[ended("task-x")]).await.unwrap();

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock,
-    limits::{Ask, LimitRule, LimitsError, Place},
+    limits::{Ask, LimitRule, LimitsError, Permit, Place},
 };
 
 /// The most who ask at a time.
@@ -32,6 +32,9 @@ const FOR_A_SLOT: Duration = Duration::from_secs(1);
 
 /// How often such a task looks.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// When a task comes back that was too late for its start: soon, and by way of the schedule, which keeps its place in the queue.
+const AGAIN_MS: Millis = 50;
 
 /// A task that needs a turn.
 pub(super) struct Waiting {
@@ -48,8 +51,8 @@ pub(super) struct Waiting {
 pub(super) struct Turns {
     asking: Vec<Waiting>,
     in_flight: Option<AbortOnDropHandle<()>>,
-    /// How long an answer usually takes.
-    usual: Duration,
+    /// How long an answer takes when nothing is in its way.
+    quickest: Duration,
     /// How many wait here.
     pub(super) waiting: usize,
 }
@@ -122,23 +125,29 @@ impl State {
                 return;
             }
         };
-        // A permission that took longer than others is not one for now: used late, it would come on top of those that follow it.
         let took = at.elapsed();
-        let stale = took > self.turns.usual + Duration::from_secs_f64(MARGIN_MS / 1_000.0);
-        self.turns.usual = self.turns.usual.mul_f64(0.8) + took.mul_f64(0.2);
+        // Slower ones are followed slowly: a way that has become longer is another way, a hiccup is none.
+        self.turns.quickest = match self.turns.quickest {
+            Duration::ZERO => took,
+            quickest if took < quickest => took,
+            quickest => quickest + (took - quickest) / 50,
+        };
+        // The schedule goes by the clock of whoever keeps it.
+        let schedule = if self.shared.limits.by_broker { now } else { clock::now() };
+        // It was given after it was asked for, at the latest a quickest way ago; from then on the margin counts.
+        let until = at + self.turns.quickest + Duration::from_secs_f64(MARGIN_MS / 1_000.0);
+        let permit = Permit { at: now, until, again: schedule + AGAIN_MS };
         for (waiting, turn) in asked.into_iter().zip(turns) {
             match turn {
-                Turn::Now if stale && waiting.rule.rate.is_some() => self.turn_again(waiting),
-                Turn::Now => self.has_turn(waiting),
+                Turn::Now => self.has_turn(waiting, permit),
                 Turn::Soon(wait) => {
                     let at = Instant::now() + Duration::from_secs_f64(wait / 1_000.0);
                     self.wake(at, Wake::Turn(Box::new(Waiting { waited: true, ..waiting })));
                 }
                 Turn::Later(wait) => {
                     self.turns.waiting -= 1;
-                    // The schedule goes by the clock of whoever keeps it.
-                    let now = if self.shared.limits.by_broker { now } else { clock::now() };
-                    cast(&self.aggregator, AggregatorMsg::Postponed { claim: waiting.task.claim, due: now + wait.ceil() as Millis });
+                    let due = schedule + wait.ceil() as Millis;
+                    cast(&self.aggregator, AggregatorMsg::Postponed { claim: waiting.task.claim, due });
                 }
                 Turn::Duplicate(of) => {
                     self.turns.waiting -= 1;
@@ -156,13 +165,16 @@ impl State {
         self.turns.asking.push(waiting);
     }
 
-    fn has_turn(&mut self, waiting: Waiting) {
-        self.turns.waiting -= 1;
-        let ask = waiting.ask();
-        let Waiting { pool, mut task, rule, .. } = waiting;
-        if rule.concurrency.is_some() || rule.unique.is_some() {
-            task.place = Some(Place::new(&self.shared.limits, ask));
+    fn has_turn(&mut self, waiting: Waiting, permit: Permit) {
+        let (ask, permit) = (waiting.ask(), waiting.rule.rate.map(|_| permit));
+        if let Some(permit) = permit.filter(|permit| permit.until < Instant::now()) {
+            // The answer was too long on its way: the start goes back, and it asks for another.
+            self.shared.limits.unused(&ask, permit);
+            return self.turn_again(waiting);
         }
+        self.turns.waiting -= 1;
+        let Waiting { pool, mut task, .. } = waiting;
+        task.place = Some(Place::new(&self.shared.limits, ask, permit));
         let now = clock::now();
         match self.still_runs(&task, now) {
             Ok(()) => self.pass_alone(pool, task, now),

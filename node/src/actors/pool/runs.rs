@@ -109,12 +109,17 @@ impl State {
     /// Gives waiting tasks to idle slots.
     pub(super) fn assign(&mut self) {
         while let Some(&index) = self.idle.last() {
-            let Some(task) = self.waiting.pop_front() else { return };
+            let Some(mut task) = self.waiting.pop_front() else { return };
             // Revocations are taken out of `waiting` when they come.
             if task.invocation.headers.expires.is_some()
                 && let Err(refusal) = still_runs(&self.shared, &self.revoked, &task, clock::now())
             {
                 self.refuse(task, refusal);
+                continue;
+            }
+            if let Some(Err(due)) = task.place.as_mut().map(crate::limits::Place::start) {
+                // Between its permission and here somebody was in the way.
+                cast(&self.aggregator, AggregatorMsg::Postponed { claim: task.claim, due });
                 continue;
             }
             self.idle.pop();

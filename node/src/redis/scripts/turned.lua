@@ -1,9 +1,10 @@
--- Those who had a turn run no more.
--- KEYS: what the names of a limit begin with, one for each. ARGV: holder and the task, if it has ended for good, by turns.
+-- Those who had a turn run no more, or have not begun to.
+-- KEYS: what the names of a limit begin with, one for each. ARGV by turns: holder; the task, if it has ended for good; when a start
+-- was allowed that has not taken place, and the interval of its rate (both ms, or both empty).
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 for at = 1, #KEYS do
-  local key, holder, task = KEYS[at], ARGV[at * 2 - 1], ARGV[at * 2]
+  local key, holder, task, unused, interval = KEYS[at], ARGV[at * 4 - 3], ARGV[at * 4 - 2], ARGV[at * 4 - 1], ARGV[at * 4]
   local since = tonumber(redis.call('ZSCORE', key .. ':holders', holder) or '-1')
   if since >= 0 then
     redis.call('ZREM', key .. ':holders', holder)
@@ -11,6 +12,11 @@ for at = 1, #KEYS do
     typical = typical == 0 and ran or typical * 0.8 + ran * 0.2
     redis.call('HSET', key .. ':meter', 'typical', string.format('%.3f', typical))
     redis.call('PEXPIRE', key .. ':meter', 3600000)
+  end
+  if unused ~= '' then
+    local next, part = redis.call('HGET', key .. ':meter', 'next'), string.format('%.0f', math.floor(tonumber(unused) / 10))
+    if next then redis.call('HSET', key .. ':meter', 'next', string.format('%.3f', tonumber(next) - tonumber(interval))) end
+    if tonumber(redis.call('HGET', key .. ':window', part) or '0') > 0 then redis.call('HINCRBY', key .. ':window', part, -1) end
   end
   if task ~= '' and redis.call('GET', key .. ':only') == task then redis.call('DEL', key .. ':only') end
 end
