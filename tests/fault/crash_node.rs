@@ -78,12 +78,26 @@ async fn fail(ctx: Context, label: String) -> TaskResult<String> {
     Err(TaskFailure::new("ValueError", label))
 }
 
-/// Runs for three seconds.
+/// Runs for three seconds, or as many milliseconds as `UMBEL_TEST_HOLD` says.
 #[umbel::task(name = "hold")]
 async fn hold(ctx: Context, label: String) -> String {
     begin(&ctx, &label).await;
-    tokio::time::sleep(Duration::from_secs(3)).await; // workload
+    let millis = env::var("UMBEL_TEST_HOLD").map_or(3_000, |millis| millis.parse().unwrap());
+    tokio::time::sleep(Duration::from_millis(millis)).await; // workload
     label
+}
+
+/// Writes down how many endings of a node were refused, because others had taken over.
+async fn count_refused(node: Node, folder: PathBuf) {
+    let mut before = 0;
+    loop {
+        let refused = node.facts().counters().total(umbel::facts::Kind::Zombie);
+        if refused > before {
+            before = refused;
+            std::fs::write(folder.join(format!("refused-{}", node.name())), refused.to_string()).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await; // workload
+    }
 }
 
 /// Writes down how a node sees the others.
@@ -160,7 +174,8 @@ async fn main() {
     let executor = builder.build();
     // A message is taken in many rounds, and none of them may make it a dead letter.
     let settings = Settings { max_deliveries: 10_000, ..Settings::default() };
-    let mut builder = Node::builder().settings(settings).concurrency(4).lease(Duration::from_millis(600));
+    let slots = env::var("UMBEL_TEST_SLOTS").map_or(4, |slots| slots.parse().unwrap());
+    let mut builder = Node::builder().settings(settings).concurrency(slots).lease(Duration::from_millis(600));
     if args[0] == "serve" {
         let keys = umbel::gossip::KeyRing::new("the secret of the tests", []);
         let options = match env::var("UMBEL_TEST_GOSSIP") {
@@ -178,11 +193,13 @@ async fn main() {
     match args[0].as_str() {
         "serve" => {
             let looking = tokio::spawn(look(node.clone(), folder.clone()));
+            let counting = tokio::spawn(count_refused(node.clone(), folder.clone()));
             let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
             terminate.recv().await;
             node.shutdown(umbel::Shutdown::Warm { grace: Duration::from_secs(20) });
             node.wait().await.unwrap();
             looking.abort();
+            counting.abort();
         }
         "run" => node.wait().await.unwrap(),
         "drain" => {
