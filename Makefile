@@ -1,6 +1,6 @@
 # `make test` is the second of the project's two commands; `cargo run --release -- demo` is the first.
 .DEFAULT_GOAL := help
-.PHONY: help test sim proof fleet-amqp restarts-amqp beat celery-suite chaos demo bench lint docs fmt
+.PHONY: help test sim proof fleet-amqp restarts-amqp beat celery-suite chaos gossip limits demo bench lint docs fmt
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -27,6 +27,13 @@ celery-suite: ## Run Celery's own integration suite against a node (SELECT="word
 chaos: ## Kill and freeze nodes of five for five minutes under load (UMBEL_CHAOS_SECS, _RATE, _EVERY, _SEED)
 	UMBEL_CHAOS_SECS=$(or $(UMBEL_CHAOS_SECS),300) UMBEL_CHAOS_RATE=$(or $(UMBEL_CHAOS_RATE),300) UMBEL_CHAOS_EVERY=$(or $(UMBEL_CHAOS_EVERY),5) \
 		cargo test --release -p umbel-tests --test all -- --nocapture --test-threads 1 cluster::kills
+
+gossip: ## Fifty nodes gossip for ten minutes and lose one datagram in twenty (NODES=50, SECS=600)
+	UMBEL_GOSSIP_NODES=$(or $(NODES),50) UMBEL_GOSSIP_SECS=$(or $(SECS),600) \
+		cargo test --release -p umbel-tests --test all -- --nocapture cluster::many
+
+limits: ## Four nodes keep a limit of 100 starts a second for a minute (SECS=60)
+	UMBEL_LIMIT_SECS=$(or $(SECS),60) cargo test --release -p umbel-tests --test all -- --nocapture cluster::limits::four
 
 fleet-amqp: ## 5,000 tasks and 500 chords in a mixed fleet of Celery and nodes on RabbitMQ
 	@tests/setup

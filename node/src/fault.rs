@@ -8,8 +8,35 @@
 #[cfg(feature = "fault-points")]
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
+
+/// How many of a thousand datagrams of gossip get lost on their way to nodes of this process.
+#[cfg(feature = "fault-points")]
+static LOST_PER_MILLE: AtomicU32 = AtomicU32::new(0);
+
+/// Has so many of a thousand datagrams of gossip get lost, as a bad network would.
+#[cfg(feature = "fault-points")]
+pub fn lose_gossip(per_mille: u32) {
+    LOST_PER_MILLE.store(per_mille, Ordering::Relaxed);
+}
+
+/// Whether a datagram gets lost.
+#[cfg(feature = "fault-points")]
+pub(crate) fn loses_gossip() -> bool {
+    let per_mille = LOST_PER_MILLE.load(Ordering::Relaxed);
+    per_mille > 0 && crate::redis::link::jitter() * 1_000.0 < f64::from(per_mille)
+}
+
+/// Whether a datagram gets lost: here none does.
+#[cfg(not(feature = "fault-points"))]
+#[inline(always)]
+pub(crate) fn loses_gossip() -> bool {
+    false
+}
 
 /// The fault points of one node.
 #[derive(Debug, Clone, Default)]

@@ -4,6 +4,7 @@
 mod gossip;
 mod kills;
 mod limits;
+mod many;
 mod partition;
 mod processes;
 mod rig;

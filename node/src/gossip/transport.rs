@@ -22,7 +22,7 @@ use super::{
     seal::{OVERHEAD, Opener, Refused, Sealer},
     traffic::Counters,
 };
-use crate::clock;
+use crate::{clock, fault};
 
 /// How often somebody who is not listened to is mentioned in the log.
 const WARN_EVERY: Duration = Duration::from_secs(60);
@@ -119,6 +119,9 @@ impl Socket for SealedSocket {
                 Err(error) if is_passing(&error) => continue,
                 Err(error) => return Err(error.into()),
             };
+            if fault::loses_gossip() {
+                continue;
+            }
             let now = Instant::now();
             if now.duration_since(self.tidied) > WARN_EVERY {
                 self.tidied = now;
