@@ -141,6 +141,7 @@ impl Dev {
             "schedules rm" => with(&[self.scheduled(), "--yes".to_owned()]),
             "config init" => with(&["fresh.toml".to_owned(), "--force".to_owned()]),
             "completion" => with(&["bash".to_owned()]),
+            "top" => words("top --once"),
             "inspect" => words("inspect ping"),
             "control" => words("control enable_events"),
             _ => words(verb),

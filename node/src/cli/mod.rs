@@ -42,6 +42,7 @@ mod status;
 mod submit;
 mod table;
 mod tasks;
+mod top;
 mod version;
 mod wait;
 mod worker;
@@ -107,6 +108,7 @@ enum Verb {
     Control(control::Args),
     Queues(queues::Args),
     Nodes(nodes::Args),
+    Top(top::Args),
     Tasks(tasks::Args),
     Workflows(workflows::Args),
     Schedules(schedules::Args),
@@ -134,6 +136,7 @@ impl Verb {
             Self::Control(args) => control::run(args, place, screen),
             Self::Queues(args) => queues::run(args, place, screen),
             Self::Nodes(args) => nodes::run(args, place, screen),
+            Self::Top(args) => top::run(&args, place, screen),
             Self::Tasks(args) => tasks::run(args, place, screen),
             Self::Workflows(args) => workflows::run(args, place, screen),
             Self::Schedules(args) => schedules::run(args, place, screen),

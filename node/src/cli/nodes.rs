@@ -74,8 +74,13 @@ fn list(nodes: &Json, screen: &Screen) -> Result<(), Failure> {
     if screen.format == Format::Json {
         return screen.print_json(nodes);
     }
+    table(&nodes["items"]).print(screen, "No nodes.")
+}
+
+/// Nodes as a table.
+pub(super) fn table(nodes: &Json) -> Table {
     let mut table = Table::new(&["NODE", "STATE", "SINCE", "BUSY", "WAITING", "CPU", "MEMORY", "ROLES", "QUEUES", "VERSION"]);
-    for node in nodes["items"].as_array().into_iter().flatten() {
+    for node in nodes.as_array().into_iter().flatten() {
         let text = |key: &str| node[key].as_str().unwrap_or("-").to_owned();
         let words = |key: &str| {
             let words: Vec<&str> = node[key].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
@@ -91,7 +96,7 @@ fn list(nodes: &Json, screen: &Screen) -> Result<(), Failure> {
         let since = node["since"].as_i64().map_or_else(|| "-".to_owned(), ago);
         table.row([text("node"), text("state"), since, busy, waiting, cpu, memory, words("roles"), words("queues"), text("version")]);
     }
-    table.print(screen, "No nodes.")
+    table
 }
 
 /// The node of this name, and what it says of itself.

@@ -76,15 +76,20 @@ fn list(queues: &Json, screen: &Screen) -> Result<(), Failure> {
     if screen.format == Format::Json {
         return screen.print_json(queues);
     }
+    table(&queues["items"]).print(screen, "No queues.")
+}
+
+/// Queues as a table.
+pub(super) fn table(queues: &Json) -> Table {
     let mut table = Table::new(&["QUEUE", "READY", "RUNNING", "SCHEDULED", "OLDEST", "CONSUMERS", "STATE"]);
-    for queue in queues["items"].as_array().into_iter().flatten() {
+    for queue in queues.as_array().into_iter().flatten() {
         let number = |key: &str| queue[key].to_string();
         let oldest = queue["oldest"].as_i64().map_or_else(|| "-".to_owned(), ago);
         let state = if queue["paused"] == true { "paused" } else { "active" };
         let name = queue["name"].as_str().unwrap_or_default().to_owned();
         table.row([name, number("ready"), number("held"), number("scheduled"), oldest, number("consumers"), state.to_owned()]);
     }
-    table.print(screen, "No queues.")
+    table
 }
 
 fn show(queue: &Json, screen: &Screen) -> Result<(), Failure> {

@@ -34,6 +34,11 @@ impl Table {
         screen.print(|out| out.write_all(text.as_bytes()))
     }
 
+    /// As text for one of several on a page; `empty` where there are no rows.
+    pub(super) fn page(&self, screen: &Screen, empty: &str) -> String {
+        if self.rows.is_empty() { format!("{empty}\n") } else { self.aligned(screen) }
+    }
+
     fn tabs(&self) -> String {
         let heading = self.heading.join("\t");
         self.rows.iter().fold(heading + "\n", |text, row| text + &row.join("\t") + "\n")
