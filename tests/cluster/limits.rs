@@ -9,7 +9,7 @@ use std::{
 };
 
 use umbel::{
-    Context, Node,
+    Context, Node, Signature,
     brokers::Backbone,
     embedded::StoreOptions,
     limits::{Key, LimitRule},
@@ -106,13 +106,16 @@ async fn four_nodes_keep_one_rate() {
     let client = nodes[0].client();
     let long = std::env::var("UMBEL_LIMIT_SECS").ok().map(|secs| secs.parse::<usize>().unwrap());
     let count = long.unwrap_or(6) * 100;
-    for n in 0..count {
-        client.submit(limited::s(u32::try_from(n).unwrap())).await.unwrap();
+    for _ in 0..count / 100 {
+        client.submit(Signature::group((0..100).map(limited::s))).await.unwrap();
     }
     let mut sent = Vec::new();
-    while noted("limited").len() < count * 9 / 10 {
+    loop {
         sent.push(Instant::now());
         client.submit(free::s(sent.len() - 1)).await.unwrap();
+        if noted("limited").len() >= count * 9 / 10 {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(40)).await; // workload
     }
     until_async("everything has run", || async { (noted("limited").len() == count && noted("free").len() == sent.len()).then_some(()) })
@@ -132,8 +135,9 @@ async fn four_nodes_keep_one_rate() {
     assert!(most <= if long.is_some() { 101 } else { 120 }, "{most} starts in one second");
     assert!(long.is_none() || fewest >= 95, "{fewest} starts in one second");
     assert!(limited.iter().chain(&free).all(|(_, attempt)| *attempt == 1), "nothing was taken twice");
-    let last = |starts: &[(Instant, u32)]| starts.iter().map(|(at, _)| *at).max().unwrap();
-    assert!(last(&free) < last(&limited), "what is not limited has passed");
+    let last = limited.iter().map(|(at, _)| *at).max().unwrap();
+    let passed = free.iter().filter(|(at, _)| *at < last).count();
+    assert!(passed * 2 > free.len(), "what is not limited has passed: {passed} of {}", free.len());
 }
 
 /// Goal: places are shared by all nodes, for each key; and a rule that is set while they run holds on all of them.
