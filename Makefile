@@ -37,11 +37,13 @@ limits: ## Four nodes keep a limit of 100 starts a second for a minute (SECS=60)
 
 fleet-amqp: ## 5,000 tasks and 500 chords in a mixed fleet of Celery and nodes on RabbitMQ
 	@tests/setup
-	UMBEL_FLEET_TASKS=$(or $(TASKS),5000) cargo nextest run -p umbel-tests --test all --no-capture compat::amqp::a_mixed_fleet
+	UMBEL_FLEET_TASKS=$(or $(TASKS),5000) cargo nextest run --workspace --no-capture -E 'test(/^compat::amqp::a_mixed_fleet/)'
 
-restarts-amqp: ## Kill RabbitMQ fifty times under load
+restarts-amqp: ## Kill RabbitMQ fifty times under load, the node a hundred times, and nodes of a fleet twenty times
 	@tests/setup
-	UMBEL_AMQP_RESTARTS=$(or $(RESTARTS),50) cargo nextest run -p umbel-tests --test all --no-capture -E 'test(/^fault::amqp::a_killed_server/)'
+	UMBEL_AMQP_RESTARTS=$(or $(RESTARTS),50) UMBEL_CRASH_AMQP_ROUNDS=$(or $(ROUNDS),100) UMBEL_KILLS=$(or $(KILLS),20) \
+		cargo nextest run --workspace --no-capture \
+		-E 'test(/^fault::amqp::a_killed_server/) | test(/^fault::crash::.*rabbitmq$$/) | test(/^fault::amqp_nodes/)'
 
 demo: ## Count the words of a folder (FOLDER=path; this repository's sources by default)
 	cargo run --release --quiet -- demo $(if $(FOLDER),"$(FOLDER)")

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use tokio::sync::OwnedSemaphorePermit;
-use umbel_proto::{DecodeError, Invocation, ResultRecord};
-use umbel_scheduler::Fence;
+use umbel_proto::{DecodeError, Invocation};
+use umbel_scheduler::{Fence, RunId, admission::Ended};
 
 use crate::brokers::{Held, Returns};
 
@@ -23,8 +23,8 @@ pub struct Claim {
     pub crashes: u32,
     /// Whether it was acknowledged early by a node that died before the ending.
     pub lost: bool,
-    /// How its task has ended already, if its message came again although the ending is stored: then it is not run.
-    pub ended: Option<Box<ResultRecord>>,
+    /// Why there is nothing left to run of it, if there is not.
+    pub ended: Option<Ended>,
     /// The room it takes.
     pub credit: Credit,
 }
@@ -33,7 +33,8 @@ impl Claim {
     /// The condition of everything that is committed in the claim's name: that this taking is still the newest.
     pub fn fence(&self) -> Fence {
         let held = self.debt.held();
-        Fence::Delivery { tag: held.tag.clone(), attempt: held.attempt }
+        let run = self.invocation.as_ref().ok().map(|invocation| RunId::of(invocation));
+        Fence::Delivery { tag: held.tag.clone(), attempt: held.attempt, run }
     }
 
     /// The ledger has paid, or somebody else holds the delivery now. The room comes back.

@@ -53,8 +53,18 @@ pub enum Refusal {
         /// Which.
         of: String,
     },
+    /// There is nothing left to run.
+    Ended(Ended),
+}
+
+/// Why there is nothing left to run of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
     /// It came again although its SUCCESS is stored.
-    Ended(Box<ResultRecord>),
+    Stored(Box<ResultRecord>),
+    /// It came again although everything that follows from its ending is there, or it is a copy of a message that was taken
+    /// before.
+    Whole,
 }
 
 /// Decides. `spec` is `None` where nobody here knows the task.

@@ -2,7 +2,7 @@
 //!
 //! A ledger makes all effects of one [`Commit`] durable or none of them, provided the commit's [`Fence`] holds.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use umbel_proto::{DeliveryTag, GroupId, Invocation, Millis, QueueName, ResultRecord, Signature, TaskError, TaskId, Value};
 
@@ -177,12 +177,38 @@ pub enum Fence {
         tag: DeliveryTag,
         /// The taking of it.
         attempt: u32,
+        /// What it asks for, for ledgers that have to recognise it; `None` where the message cannot be read.
+        run: Option<RunId>,
     },
     /// This chord is complete and has not been concluded: its body or errbacks, once.
     Chord {
         /// The chord.
         group: GroupId,
     },
+}
+
+/// What a message asks for: a task, the how manyeth retry of it, and the how manyeth replacement. Whatever else may be the same,
+/// messages that differ in one of these ask for different things; messages that do not are one and the same, or copies.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunId(Arc<str>);
+
+impl RunId {
+    /// What this message asks for.
+    pub fn of(invocation: &Invocation) -> Self {
+        let headers = &invocation.headers;
+        Self(format!("{}:{}:{}", headers.id, headers.retries, headers.replaced_task_nesting).into())
+    }
+
+    /// The task.
+    pub fn task(&self) -> TaskId {
+        let mut parts = self.0.rsplitn(3, ':');
+        TaskId::from(parts.nth(2).unwrap_or(&self.0))
+    }
+
+    /// As it is written in keys: the task's id, retries and replacements, with colons between them.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What became of a commit.

@@ -11,7 +11,7 @@ use umbel_proto::{
 };
 
 use crate::{
-    Answer, ChordPart, Commit, DeadReason, Effect, Fence, OpenChord, ReadyChord, Release, Settings, TaskSpec,
+    Answer, ChordPart, Commit, DeadReason, Effect, Fence, OpenChord, ReadyChord, Release, RunId, Settings, TaskSpec,
     admission::{Arrival, Verdict, admit},
     canvas::{CanvasError, Launch, Launched, Specs, launch},
     chord::conclude,
@@ -217,7 +217,7 @@ impl Model {
         let releases = effects.iter().filter(|effect| matches!(effect, Effect::Release(_))).count();
         assert_eq!(releases, 1, "an ending releases its delivery once");
         assert!(matches!(effects.last(), Some(Effect::Release(_))), "what the broker is owed comes last");
-        let fence = Fence::Delivery { tag: message.tag.clone(), attempt: message.attempt };
+        let fence = Fence::Delivery { tag: message.tag.clone(), attempt: message.attempt, run: Some(RunId::of(&message.invocation)) };
         let counted = self.commit(Commit { fence, effects }, Some(message)) != Answer::Refused;
         if counted {
             self.endings.push((message.invocation.clone(), ending));
@@ -237,7 +237,7 @@ impl Model {
     pub fn commit(&mut self, commit: Commit, message: Option<&Message>) -> Answer {
         match &commit.fence {
             Fence::Open | Fence::Once { .. } => {}
-            Fence::Delivery { tag, attempt } if self.held.get(tag) == Some(attempt) => {
+            Fence::Delivery { tag, attempt, .. } if self.held.get(tag) == Some(attempt) => {
                 self.held.remove(tag);
             }
             Fence::Delivery { .. } => return Answer::Refused,

@@ -4,6 +4,7 @@
 //! broker would hold them, into the queue of kombu's in-memory transport, and a real worker takes and runs them.
 
 mod amqp;
+mod amqp_control;
 mod beat;
 mod canvas;
 mod fleet;

@@ -1,4 +1,5 @@
-//! RabbitMQ on the stage: the broker in a virtual host of its own, results in Redis, the ledger in phases.
+//! RabbitMQ on the stage: the broker in a virtual host of its own, results in Redis, the ledger in phases. With classic queues,
+//! and with quorum queues, which have no priorities before RabbitMQ 4.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,14 +21,14 @@ use umbel_tests::{
     servers::{rabbit::Vhost, redis::RedisServer},
 };
 
-struct Rabbit {
+struct Rabbit<const QUORUM: bool> {
     vhost: Vhost,
     redis: RedisServer,
     options: (AmqpOptions, RedisOptions),
     backbone: Backbone,
 }
 
-impl Rabbit {
+impl<const QUORUM: bool> Rabbit<QUORUM> {
     async fn backbone(vhost: &Vhost, redis: &RedisServer, options: &(AmqpOptions, RedisOptions)) -> Backbone {
         let broker = AmqpBroker::open(Target::parse(&vhost.url()).unwrap(), options.0.clone());
         umbel_tests::wait::until_async("the broker is ready", || async { broker.ready().await.ok() }).await;
@@ -37,14 +38,18 @@ impl Rabbit {
 }
 
 #[async_trait]
-impl Stage for Rabbit {
+impl<const QUORUM: bool> Stage for Rabbit<QUORUM> {
     const TELLS_AGES: bool = false;
     const PUSHES: bool = true;
+    const PRIORITIES: bool = !QUORUM;
+    const COMES_BACK_IN_FRONT: bool = !QUORUM;
+    const LOOKING_COUNTS: bool = QUORUM;
     /// Longer than a second: by way of the delayed-delivery queues.
-    const SOON_MILLIS: i64 = 3_000;
+    const SOON_MILLIS: i64 = 8_000;
 
     async fn fresh(setup: Setup) -> Self {
         let amqp = AmqpOptions {
+            queue_type: if QUORUM { QueueType::Quorum } else { QueueType::Classic },
             max_priority: Some(9),
             delayed_type: QueueType::Classic,
             max_dead_letters: setup.max_dead_letters.unwrap_or(1000),
@@ -82,15 +87,23 @@ impl Stage for Rabbit {
 }
 
 mod broker {
-    umbel_tests::broker_conformance!(super::Rabbit);
+    umbel_tests::broker_conformance!(super::Rabbit<false>);
+}
+
+mod broker_quorum {
+    umbel_tests::broker_conformance!(super::Rabbit<true>);
 }
 
 mod ledger {
-    umbel_tests::ledger_conformance!(super::Rabbit);
+    umbel_tests::ledger_conformance!(super::Rabbit<false>);
+}
+
+mod ledger_quorum {
+    umbel_tests::ledger_conformance!(super::Rabbit<true>);
 }
 
 mod fanout {
-    umbel_tests::fanout_conformance!(super::Rabbit);
+    umbel_tests::fanout_conformance!(super::Rabbit<false>);
 }
 
 mod schedules {

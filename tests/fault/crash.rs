@@ -17,7 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use umbel_tests::{servers::redis::RedisServer, wait};
+use umbel_tests::{
+    servers::{rabbit::Vhost, redis::RedisServer},
+    wait,
+};
 
 use self::verdict::{Ledger, Watcher};
 
@@ -26,6 +29,9 @@ const ROUNDS: u64 = 100;
 
 /// How often it is killed on Redis.
 const ROUNDS_REDIS: u64 = 30;
+
+/// How often it is killed on RabbitMQ.
+const ROUNDS_AMQP: u64 = 15;
 
 /// Units of work for each round: one of each kind, 24 tasks.
 const UNITS_PER_ROUND: u64 = 9;
@@ -77,6 +83,15 @@ fn killed_nodes_lose_nothing_on_redis() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(umbel_tests::crash::REDIS), format!("{}\n{}", server.url(0), server.url(1))).unwrap();
     kill(folder.path(), setting("UMBEL_CRASH_REDIS_ROUNDS", || ROUNDS_REDIS)).assert(false);
+}
+
+/// The same on RabbitMQ with results in Redis, where messages come back when connections end, and an ending is several steps.
+#[test]
+fn killed_nodes_lose_nothing_on_rabbitmq() {
+    let (vhost, redis) = (Vhost::new(), RedisServer::durable());
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(umbel_tests::crash::REDIS), format!("{}\n{}", vhost.url(), redis.url(1))).unwrap();
+    kill(folder.path(), setting("UMBEL_CRASH_AMQP_ROUNDS", || ROUNDS_AMQP)).assert(false);
 }
 
 fn kill(folder: &Path, rounds: u64) -> verdict::Verdict {

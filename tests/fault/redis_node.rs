@@ -1,4 +1,4 @@
-//! A node on Redis as a process, for tests and benches that kill it or weigh it: `redis-node <folder> <name> <broker> <results>`.
+//! A node on Redis or RabbitMQ as a process, for tests and benches that kill it or weigh it: `redis-node <folder> <name> <broker> <results>`.
 //!
 //! Its task `nap` writes to the file `ledger` of the folder when it starts and when it ends, one line with one system call.
 

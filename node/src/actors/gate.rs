@@ -192,8 +192,8 @@ impl State {
             return cast(&self.aggregator, AggregatorMsg::Undecodable(claim));
         };
         let known = self.shared.registry.find(&invocation.headers.task);
-        if let Some(record) = &claim.ended {
-            let (refusal, spec) = (admission::Refusal::Ended(record.clone()), known.map(|known| known.spec));
+        if let Some(ended) = &claim.ended {
+            let (refusal, spec) = (admission::Refusal::Ended(ended.clone()), known.map(|known| known.spec));
             return cast(&self.aggregator, AggregatorMsg::Refused { claim, spec, refusal });
         }
         let arrival = Arrival {

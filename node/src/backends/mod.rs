@@ -9,6 +9,7 @@
 
 pub mod disabled;
 pub mod embedded;
+mod endings;
 pub mod redis;
 pub mod rpc;
 
@@ -19,6 +20,7 @@ use thiserror::Error;
 use umbel_proto::{GroupId, ResultRecord, ResultTuple, TaskId};
 use umbel_scheduler::{ChordPart, OpenChord, ReadyChord};
 
+pub use self::endings::{Beginning, Ending, Endings, Sought};
 use crate::brokers::Held;
 
 /// A store of results.
@@ -74,6 +76,11 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// As [`Ledger::unconcluded`](crate::ledgers::Ledger::unconcluded), for a ledger that keeps messages elsewhere.
     async fn unconcluded(&self, _limit: usize) -> Result<Vec<ReadyChord>, BackendError> {
         Err(self.no_chords())
+    }
+
+    /// Who remembers endings for a ledger that keeps messages elsewhere; `None` where nobody does.
+    fn endings(&self) -> Option<&dyn Endings> {
+        None
     }
 
     /// What a backend answers that counts chords only inside of its own ledger.

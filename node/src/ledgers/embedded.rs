@@ -110,7 +110,7 @@ impl Steps {
         match &self.fence {
             // Who has the store in his process loses no answers.
             Fence::Open | Fence::Once { .. } => {}
-            Fence::Delivery { tag, attempt } => match seq(tag).filter(|seq| tx.state.is_held(*seq, *attempt)) {
+            Fence::Delivery { tag, attempt, .. } => match seq(tag).filter(|seq| tx.state.is_held(*seq, *attempt)) {
                 Some(seq) => delivery = Some((seq, *attempt)),
                 None => return Ok(None),
             },

@@ -12,13 +12,16 @@
 pub mod embedded;
 pub mod phased;
 pub mod redis;
+mod stamp;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use thiserror::Error;
-use umbel_proto::{ResultRecord, TaskId};
-use umbel_scheduler::{Answer, Commit, ReadyChord};
+use umbel_proto::Invocation;
+use umbel_scheduler::{Answer, Commit, ReadyChord, admission::Ended};
+
+pub use self::stamp::Stamp;
 
 /// Makes endings durable.
 #[async_trait]
@@ -29,14 +32,23 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     /// Carries out a batch; an answer for each commit, in order.
     async fn commit(&self, batch: Vec<Commit>) -> Result<Vec<Answer>, LedgerError>;
 
-    /// The endings that are stored of tasks whose messages have come again, where an ending can be stored while its message
-    /// is not settled; such a task is not run again.
-    async fn ended(&self, ids: &[TaskId]) -> Result<Vec<Option<ResultRecord>>, LedgerError> {
-        Ok(vec![None; ids.len()])
+    /// Of which messages nothing is left to run, where an ending can be there while its message is not settled, or a message
+    /// twice. Whoever has taken one asks before it runs, if it came again or has a [`Stamp`].
+    async fn ended(&self, taken: &[Taken]) -> Result<Vec<Option<Ended>>, LedgerError> {
+        Ok(vec![None; taken.len()])
     }
 
     /// Chords that have been complete for a while but not concluded: whoever was told of them has died.
     async fn unconcluded(&self, limit: usize) -> Result<Vec<ReadyChord>, LedgerError>;
+}
+
+/// A message that was taken.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// The message.
+    pub invocation: Arc<Invocation>,
+    /// Whether it may have been taken before.
+    pub again: bool,
 }
 
 /// What can go wrong with a ledger.

@@ -1,31 +1,43 @@
 //! The phased ledger: any broker with any result backend, where no step can change both.
 //!
 //! **What it owns.** References to the two. **Who sends to it.** The aggregator and the client. **What it does.** Each commit in
-//! four phases, every one of them durable before the next begins: successors are published, results are stored, chord parts
-//! are recorded, and last the delivery is paid for. Phases of all commits of a batch go together.
+//! phases, every one of them durable before the next begins: successors are published, results are stored and chord parts
+//! recorded, and last the delivery is paid for. Phases of all commits of a batch go together.
 //!
-//! **What is promised less.** Whoever dies between two phases leaves the delivery unpaid, and the message comes again. Where its
-//! SUCCESS is stored by then ([`Ledger::ended`]), its successors had been published before: only its chord part and the payment
-//! are made up for. Where it is not, the task runs again, and what was done before is done once more, to the same effect:
-//! successors carry ids that were fixed before, a part counts once. Before anything is done the broker is asked whether the delivery is still held; should it
-//! be lost between that question and the payment, the commit is answered as refused although it has happened. On one
-//! server prefer [`redis`](super::redis), which has neither gap.
+//! **Whoever dies between two phases** leaves the delivery unpaid, and the message comes again. Until its results are stored the
+//! task has not ended and runs again; what it sends then are copies of what it may have sent before, with the same ids. Once they
+//! are stored ([`Endings::store`], with its chord part in one step) nothing is left to do but to pay, and whoever takes the
+//! message asks ([`Ledger::ended`]) before he runs it.
+//!
+//! **Copies** are known by a [`Stamp`]: which ending sends it, by a name that is written down before anything is sent and that
+//! whoever begins this ending anew goes on with ([`Endings::begin`]); and a number of its own. The first copy that is taken
+//! runs, also when it comes again; others with the same ending are acknowledged. A message that is only moved (a later time,
+//! another turn) keeps its stamp and is no copy: who dies between sending it on and paying leaves it twice.
+//!
+//! **What is promised less** than by [`redis`](super::redis): a task that is cut off between sending and storing may end another
+//! way the next time, and then both have followers. Before anything is done the broker is asked whether the delivery is still
+//! held; should it be lost between that question and the payment, the commit is answered as refused although it has
+//! happened. A backend that remembers nothing ([`Backend::endings`]) leaves copies unnoticed.
 //!
 //! **What bounds it.** The credits of the claims in a batch. **When it dies.** An error of a phase is the answer to the batch;
 //! what came before it has happened and will happen again.
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use umbel_proto::{GroupId, ResultRecord, State, TaskId};
-use umbel_scheduler::{Answer, Commit, Effect, Fence, Publish, ReadyChord, Release};
+use umbel_scheduler::{Answer, Commit, Effect, Fence, Publish, ReadyChord, Release, RunId, admission::Ended};
+use uuid::Uuid;
 
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, Stamp, Taken};
 use crate::{
-    backends::{Backend, BackendError, ChordStep},
+    backends::{Backend, BackendError, Beginning, ChordStep, Ending, Sought},
     brokers::{Broker, BrokerError, Held},
 };
 
@@ -38,6 +50,8 @@ pub struct PhasedLedger {
     backend: Arc<dyn Backend>,
     /// Chords that commits of this process are concluding: a claim is the process's, and tells none of its commits from another.
     concluding: Mutex<HashSet<GroupId>>,
+    /// What names this process gives begin with, and how many it has given.
+    names: (String, AtomicU64),
 }
 
 /// Chords that one batch concludes, until it is dropped.
@@ -73,12 +87,22 @@ struct Phases {
     store: Vec<(Option<Held>, ResultRecord)>,
     chord: Vec<ChordStep>,
     release: Option<(Held, Release)>,
+    /// Whether something is sent with its stamp.
+    sends: bool,
+    /// What the backend remembers of it until it is paid for.
+    remembered: Option<String>,
 }
 
 impl PhasedLedger {
     /// The ledger of a broker and a backend.
     pub fn new(broker: Arc<dyn Broker>, backend: Arc<dyn Backend>) -> Self {
-        Self { broker, backend, concluding: Mutex::default() }
+        let names = (Uuid::new_v4().simple().to_string(), AtomicU64::new(0));
+        Self { broker, backend, concluding: Mutex::default(), names }
+    }
+
+    /// A name that nobody has given before.
+    fn name(&self) -> String {
+        format!("{}-{}", self.names.0, self.names.1.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Which commits' fences hold now. A chord's is claimed by asking.
@@ -112,29 +136,103 @@ impl PhasedLedger {
         self.broker.publish(batch).await.into_iter().collect::<Result<Vec<()>, _>>().map(drop).map_err(broker_error)
     }
 
-    /// Takes out of endings of messages that came again what another taking has done already: its SUCCESS is stored, so its
-    /// successors are published.
+    /// Takes out of endings of messages that came again what another taking has done meanwhile.
     async fn spare(&self, batch: &[Commit], all: &[usize], phases: &mut [Phases]) -> Result<(), LedgerError> {
-        let again = |at: &usize| matches!(batch[*at].fence, Fence::Delivery { attempt: 2.., .. });
-        let wanted: Vec<(usize, TaskId)> = all
-            .iter()
-            .filter(|at| again(at))
-            .filter_map(|at| {
-                let (_, record) = phases[*at].store.iter().find(|(_, record)| record.status.is_ready())?;
-                Some((*at, record.task_id.clone()))
-            })
-            .collect();
-        if wanted.is_empty() {
-            return Ok(());
+        let mut places = Vec::new();
+        let mut sought = Vec::new();
+        for at in all {
+            let Fence::Delivery { attempt: 2.., run: Some(run), .. } = &batch[*at].fence else { continue };
+            if phases[*at].ends() {
+                places.push(*at);
+                sought.push(Sought { run: run.clone(), again: true, stamp: None });
+            }
         }
-        let (places, ids): (Vec<usize>, Vec<TaskId>) = wanted.into_iter().unzip();
-        for (at, ended) in places.into_iter().zip(self.ended(&ids).await?) {
+        for (at, ended) in places.into_iter().zip(self.seek(sought).await?) {
             if ended.is_some() {
                 phases[at].publish.clear();
                 phases[at].store.clear();
+                if matches!(ended, Some(Ended::Whole)) {
+                    phases[at].chord.clear();
+                }
             }
         }
         Ok(())
+    }
+
+    /// Why there is nothing left to run of messages, where there is not.
+    async fn seek(&self, sought: Vec<Sought>) -> Result<Vec<Option<Ended>>, LedgerError> {
+        if sought.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut ended: Vec<Option<Ended>> = match self.backend.endings() {
+            Some(endings) => {
+                let over = endings.look(&sought).await.map_err(backend_error)?;
+                over.into_iter().map(|over| over.then_some(Ended::Whole)).collect()
+            }
+            None => vec![None; sought.len()],
+        };
+        let unknown = sought.iter().enumerate().filter(|(at, sought)| sought.again && ended[*at].is_none());
+        let (places, ids): (Vec<usize>, Vec<TaskId>) = unknown.map(|(at, sought)| (at, sought.run.task())).unzip();
+        if !ids.is_empty() {
+            let records = self.backend.get(&ids).await.map_err(backend_error)?;
+            for (at, record) in places.into_iter().zip(records) {
+                let success = record.filter(|record| record.status == State::Success);
+                ended[at] = success.map(|record| Ended::Stored(Box::new(record)));
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Writes on what endings send that they send it.
+    async fn stamp(&self, batch: &[Commit], all: &[usize], phases: &mut [Phases]) -> Result<(), LedgerError> {
+        let Some(endings) = self.backend.endings() else { return Ok(()) };
+        let mut places = Vec::new();
+        let mut beginnings = Vec::new();
+        for at in all {
+            let beginning = match &batch[*at].fence {
+                Fence::Delivery { tag, attempt, run: Some(run) } => {
+                    if phases[*at].publish.iter().all(|publish| RunId::of(&publish.invocation) == *run) {
+                        continue;
+                    }
+                    Beginning { what: run.as_str().to_owned(), name: format!("{}.{tag}.{attempt}", self.names.0), first: *attempt == 1 }
+                }
+                Fence::Chord { group } if !phases[*at].publish.is_empty() => {
+                    Beginning { what: format!("chord:{group}"), name: self.name(), first: false }
+                }
+                _ => continue,
+            };
+            places.push(*at);
+            beginnings.push(beginning);
+        }
+        if beginnings.is_empty() {
+            return Ok(());
+        }
+        let names = endings.begin(&beginnings).await.map_err(backend_error)?;
+        for ((at, Beginning { what, .. }), ending) in places.into_iter().zip(beginnings).zip(names) {
+            for publish in &mut phases[at].publish {
+                if RunId::of(&publish.invocation).as_str() != what {
+                    Stamp { ending: ending.clone(), copy: self.name() }.put(&mut publish.invocation);
+                }
+            }
+            phases[at].sends = true;
+            phases[at].remembered = Some(what);
+        }
+        Ok(())
+    }
+
+    /// Lets the backend forget what is paid for. It goes by itself where that does not come about.
+    fn forget(&self, names: Vec<String>) {
+        if names.is_empty() || self.backend.endings().is_none() {
+            return;
+        }
+        let backend = Arc::clone(&self.backend);
+        tokio::spawn(async move {
+            if let Some(endings) = backend.endings()
+                && let Err(error) = endings.forget(&names).await
+            {
+                tracing::debug!(%error, "what is remembered of endings stays until it expires");
+            }
+        });
     }
 
     /// Carries out commits phase by phase.
@@ -165,11 +263,10 @@ impl PhasedLedger {
             ready[at].extend(self.chord_steps(open).await?);
         }
         self.spare(batch, &all, &mut phases).await?;
+        self.stamp(batch, &all, &mut phases).await?;
         self.publish(all.iter().flat_map(|at| std::mem::take(&mut phases[*at].publish)).collect()).await?;
-        self.store(all.iter().flat_map(|at| std::mem::take(&mut phases[*at].store)).collect()).await?;
+        self.store(batch, &all, &mut phases, &mut ready).await?;
         for at in &all {
-            let steps = std::mem::take(&mut phases[*at].chord);
-            ready[*at].extend(self.chord_steps(steps).await?);
             if let (Fence::Chord { group }, None) = (&batch[*at].fence, again(*at)) {
                 self.close(group).await?;
             }
@@ -180,6 +277,8 @@ impl PhasedLedger {
         for (at, answer) in paying.iter().zip(self.broker.release(releases).await) {
             paid[*at] = answer.map_err(broker_error)?;
         }
+        let done = all.iter().filter(|at| paid[**at]);
+        self.forget(done.filter_map(|at| phases[*at].remembered.take()).collect());
         let answers = fences.into_iter().zip(paid).zip(ready);
         Ok(answers.map(|((fence, paid), ready)| if fence && paid { Answer::Done { ready } } else { Answer::Refused }).collect())
     }
@@ -200,16 +299,48 @@ impl PhasedLedger {
         Ok(())
     }
 
-    async fn store(&self, batch: Vec<(Option<Held>, ResultRecord)>) -> Result<(), LedgerError> {
-        if batch.is_empty() {
+    /// Stores results and records parts: in one step where the backend can.
+    async fn store(
+        &self,
+        batch: &[Commit],
+        all: &[usize],
+        phases: &mut [Phases],
+        ready: &mut [Vec<ReadyChord>],
+    ) -> Result<(), LedgerError> {
+        let storing: Vec<usize> = all.iter().copied().filter(|at| phases[*at].stores()).collect();
+        if storing.is_empty() {
             return Ok(());
         }
-        self.backend.store_of(batch).await.into_iter().collect::<Result<Vec<bool>, _>>().map(drop).map_err(backend_error)
+        let Some(endings) = self.backend.endings() else {
+            let records = storing.iter().flat_map(|at| std::mem::take(&mut phases[*at].store)).collect();
+            self.backend.store_of(records).await.into_iter().collect::<Result<Vec<bool>, _>>().map_err(backend_error)?;
+            for at in storing {
+                ready[at].extend(self.chord_steps(std::mem::take(&mut phases[at].chord)).await?);
+            }
+            return Ok(());
+        };
+        let ending = |at: &usize| {
+            let phases = &mut phases[*at];
+            let mark = match &batch[*at].fence {
+                Fence::Delivery { run: Some(run), .. } if phases.needs_mark() => Some(run.clone()),
+                _ => None,
+            };
+            if let Some(run) = &mark {
+                phases.remembered = Some(run.as_str().to_owned());
+            }
+            let records = std::mem::take(&mut phases.store).into_iter().map(|(_, record)| record).collect();
+            Ending { mark, records, steps: std::mem::take(&mut phases.chord) }
+        };
+        let stored: Vec<Ending> = storing.iter().map(ending).collect();
+        for (at, chords) in storing.into_iter().zip(endings.store(&stored).await.map_err(backend_error)?) {
+            ready[at].extend(chords);
+        }
+        Ok(())
     }
 }
 
 /// How many of the first commits may go through the phases together. One that opens or concludes a chord comes behind what
-/// earlier ones do to chords.
+/// earlier ones do to chords, and one that counts for a chord behind the conclusion of that.
 fn together(batch: &[Commit]) -> usize {
     let counts = |commit: &Commit| {
         commit.effects.iter().any(|effect| matches!(effect, Effect::OpenChord(_) | Effect::GrowChord { .. } | Effect::Part(_)))
@@ -218,9 +349,18 @@ fn together(batch: &[Commit]) -> usize {
         matches!(commit.fence, Fence::Chord { .. }) || commit.effects.iter().any(|effect| matches!(effect, Effect::OpenChord(_)))
     };
     let mut before = false;
+    let mut concluded: HashSet<&GroupId> = HashSet::new();
     for (at, commit) in batch.iter().enumerate() {
-        if before && begins(commit) {
+        let late = commit.effects.iter().any(|effect| match effect {
+            Effect::GrowChord { group, .. } => concluded.contains(group),
+            Effect::Part(part) => concluded.contains(&part.group),
+            _ => false,
+        });
+        if late || (before && begins(commit)) {
             return at;
+        }
+        if let Fence::Chord { group } = &commit.fence {
+            concluded.insert(group);
         }
         before |= counts(commit) || matches!(commit.fence, Fence::Chord { .. });
     }
@@ -230,7 +370,7 @@ fn together(batch: &[Commit]) -> usize {
 /// The delivery that a commit is fenced by. The queue is not part of its name; the broker knows it.
 fn delivery(commit: &Commit) -> Option<Held> {
     match &commit.fence {
-        Fence::Delivery { tag, attempt } => Some(Held { queue: "".into(), tag: tag.clone(), attempt: *attempt }),
+        Fence::Delivery { tag, attempt, .. } => Some(Held { queue: "".into(), tag: tag.clone(), attempt: *attempt }),
         Fence::Open | Fence::Once { .. } | Fence::Chord { .. } => None,
     }
 }
@@ -254,6 +394,20 @@ impl Phases {
         }
         phases
     }
+
+    /// Whether it is the ending of its task, for good or until the next attempt.
+    fn ends(&self) -> bool {
+        matches!(self.release, Some((_, Release::Ack | Release::Dead { .. })))
+    }
+
+    fn stores(&self) -> bool {
+        !self.store.is_empty() || !self.chord.is_empty() || (self.sends && self.ends())
+    }
+
+    /// Whether its results do not say that it has ended: a SUCCESS does, and only the task's own is among them.
+    fn needs_mark(&self) -> bool {
+        self.ends() && !self.store.iter().any(|(_, record)| record.status == State::Success)
+    }
 }
 
 #[async_trait]
@@ -273,9 +427,9 @@ impl Ledger for PhasedLedger {
         Ok(answers)
     }
 
-    async fn ended(&self, ids: &[TaskId]) -> Result<Vec<Option<ResultRecord>>, LedgerError> {
-        let found = self.backend.get(ids).await.map_err(backend_error)?;
-        Ok(found.into_iter().map(|record| record.filter(|record| record.status == State::Success)).collect())
+    async fn ended(&self, taken: &[Taken]) -> Result<Vec<Option<Ended>>, LedgerError> {
+        let sought = |taken: &Taken| Sought { run: RunId::of(&taken.invocation), again: taken.again, stamp: Stamp::of(&taken.invocation) };
+        self.seek(taken.iter().map(sought).collect()).await
     }
 
     async fn unconcluded(&self, limit: usize) -> Result<Vec<ReadyChord>, LedgerError> {

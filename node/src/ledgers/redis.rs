@@ -97,7 +97,7 @@ impl RedisLedger {
     async fn prepare<'a>(&self, slice: &'a [Commit]) -> Result<Vec<Option<Prepared<'a>>>, RedisError> {
         let mut wanted: Vec<(&DeliveryTag, u32, &Release)> = Vec::new();
         for commit in slice {
-            if let Fence::Delivery { tag, attempt } = &commit.fence {
+            if let Fence::Delivery { tag, attempt, .. } = &commit.fence {
                 wanted.extend(releases(commit).map(|release| (tag, *attempt, release)));
             }
         }
@@ -131,7 +131,7 @@ impl RedisLedger {
                     },
                 });
             }
-            if let Fence::Delivery { tag, attempt } = &commit.fence {
+            if let Fence::Delivery { tag, attempt, .. } = &commit.fence {
                 may_hold &= self.broker.may_hold(tag, *attempt);
             }
             prepared.push(may_hold.then_some(Prepared { fence: &commit.fence, steps, ends }));

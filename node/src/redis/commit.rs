@@ -148,6 +148,11 @@ impl Batch {
         self.effect("R", [key.as_bytes(), record, ttl.to_string().as_bytes()]);
     }
 
+    /// Remembers something in the results' database for `ttl` seconds.
+    pub(crate) fn mark(&mut self, key: &str, ttl: u64) {
+        self.effect("M", [key.as_bytes(), ttl.to_string().as_bytes()]);
+    }
+
     pub(crate) fn open_chord(&mut self, key: &str, group: &GroupId, size: u32, body: &[u8]) {
         self.effect("H", [key.as_bytes(), group.as_str().as_bytes(), size.to_string().as_bytes(), body]);
     }

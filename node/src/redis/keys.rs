@@ -196,6 +196,21 @@ impl Results {
         format!("{}lasts", self.own)
     }
 
+    /// The name of an ending that has begun to send what follows.
+    pub fn ending(&self, what: &str) -> String {
+        format!("{}ending:{what}", self.own)
+    }
+
+    /// Mark of an ending that is there as a whole, but for its message, which is not settled.
+    pub fn ended(&self, what: &str) -> String {
+        format!("{}ended:{what}", self.own)
+    }
+
+    /// Which copy of a message was taken first.
+    pub fn copy(&self, what: &str) -> String {
+        format!("{}copy:{what}", self.own)
+    }
+
     /// What stands before the id in a group's key.
     pub fn groups(&self) -> String {
         self.celery.group(&GroupId::from(""))

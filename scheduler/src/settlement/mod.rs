@@ -139,6 +139,7 @@ pub fn settle(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -
 /// * One that was acknowledged early by a node that died fails with `WorkerLostError`.
 /// * One whose SUCCESS is stored had sent its successors before (`worker_deduplicate_successful_tasks`): what may be missing is its
 ///   chord part, which counts once however often it comes.
+/// * One whose ending is whole, and a copy of one that was taken before, is acknowledged.
 pub fn refuse(invocation: &Invocation, refusal: &Refusal, context: Context<'_>) -> Settlement {
     let run = Run { invocation, context };
     match refusal {
@@ -148,7 +149,7 @@ pub fn refuse(invocation: &Invocation, refusal: &Refusal, context: Context<'_>) 
         Refusal::Crashed { detail } => run.crashed(detail),
         Refusal::Lost => run.lost(),
         Refusal::Duplicate { of } => run.revoke(&format!("duplicate of {of}")),
-        Refusal::Ended(record) => run.ended_before(record),
+        Refusal::Ended(ended) => run.ended_before(ended),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Messages that never ran.
 
-use umbel_proto::{ResultRecord, State, TaskError};
+use umbel_proto::{State, TaskError};
 
 use super::{Ending, Settlement, failure::worker_lost_error, run::Run};
-use crate::{DeadReason, Effect, PartResult, Release};
+use crate::{DeadReason, Effect, PartResult, Release, admission::Ended};
 
 impl Run<'_> {
     pub(super) fn unknown(&self) -> Settlement {
@@ -20,8 +20,12 @@ impl Run<'_> {
         self.fail_with(worker_lost_error(&format!("Worker exited prematurely: {detail}.")), release)
     }
 
-    pub(super) fn ended_before(&self, record: &ResultRecord) -> Settlement {
-        let mut effects: Vec<Effect> = self.part(PartResult::Value(record.result.clone())).into_iter().collect();
+    pub(super) fn ended_before(&self, ended: &Ended) -> Settlement {
+        let part = match ended {
+            Ended::Stored(record) => self.part(PartResult::Value(record.result.clone())),
+            Ended::Whole => None,
+        };
+        let mut effects: Vec<Effect> = part.into_iter().collect();
         effects.push(Effect::Release(Release::Ack));
         Settlement { effects, ending: Ending::Ignored }
     }

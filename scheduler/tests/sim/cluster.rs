@@ -295,7 +295,7 @@ impl Cluster {
             format!("{who} commits {:?}: {} -> {}", commit.fence, kinds.join(", "), if refused { "refused" } else { "done" })
         });
         if refused {
-            let stale = matches!(&commit.fence, Fence::Delivery { tag, attempt } if self.store.messages[tag].attempt != *attempt);
+            let stale = matches!(&commit.fence, Fence::Delivery { tag, attempt, .. } if self.store.messages[tag].attempt != *attempt);
             self.witness.zombies += u64::from(stale);
             return Ok(answer);
         }

@@ -453,5 +453,5 @@ impl Node {
 
 /// The condition of what is committed in a claim's name.
 fn fence(claim: &Claim) -> Fence {
-    Fence::Delivery { tag: claim.delivery.tag.clone(), attempt: claim.delivery.attempt }
+    Fence::Delivery { tag: claim.delivery.tag.clone(), attempt: claim.delivery.attempt, run: None }
 }

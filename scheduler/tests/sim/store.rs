@@ -173,7 +173,7 @@ impl Store {
     fn fence(&mut self, fence: &Fence) -> bool {
         match fence {
             Fence::Open | Fence::Once { .. } => true,
-            Fence::Delivery { tag, attempt } => match self.held.get(tag) {
+            Fence::Delivery { tag, attempt, .. } => match self.held.get(tag) {
                 Some(holding) => holding.attempt == *attempt || self.mutation == Some(Mutation::NoFence),
                 None => {
                     let known = self.messages.get(tag).is_some_and(|message| message.attempt == *attempt);

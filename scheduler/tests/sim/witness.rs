@@ -83,7 +83,7 @@ impl Witness {
     pub(crate) fn committed(&mut self, commit: &Commit, store: &Store) -> Checked {
         match &commit.fence {
             Fence::Open | Fence::Once { .. } => {}
-            Fence::Delivery { tag, attempt } => self.ending(tag, *attempt, &commit.effects, store)?,
+            Fence::Delivery { tag, attempt, .. } => self.ending(tag, *attempt, &commit.effects, store)?,
             Fence::Chord { group } => self.concluded(group, &commit.effects)?,
         }
         for effect in &commit.effects {

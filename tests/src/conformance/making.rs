@@ -138,7 +138,7 @@ pub fn open(effects: Vec<Effect>) -> Commit {
 
 /// The ending of a delivery.
 pub fn ending(held: &Held, effects: Vec<Effect>) -> Commit {
-    Commit { fence: Fence::Delivery { tag: held.tag.clone(), attempt: held.attempt }, effects }
+    Commit { fence: Fence::Delivery { tag: held.tag.clone(), attempt: held.attempt, run: None }, effects }
 }
 
 /// The body that a chord named `group` gets.

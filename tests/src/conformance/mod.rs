@@ -34,6 +34,15 @@ pub trait Stage: Sized + Send + Sync {
     /// Whether messages may be on their way to a node that has not fetched them yet. If it dies, that counts as a taking.
     const PUSHES: bool = false;
 
+    /// Whether urgent messages leave their queue before others.
+    const PRIORITIES: bool = true;
+
+    /// Whether what is given back is in front of what nobody has taken, at once. Elsewhere only nothing of it is lost.
+    const COMES_BACK_IN_FRONT: bool = true;
+
+    /// Whether looking at a message counts as taking it.
+    const LOOKING_COUNTS: bool = false;
+
     /// In how many milliseconds something is due that a case waits for, and must not be before the case looks.
     const SOON_MILLIS: i64 = 300;
 

@@ -207,6 +207,20 @@ impl RabbitServer {
         fs::read_to_string(self.folder.path().join("pid")).unwrap().trim().to_owned()
     }
 
+    /// Runs `rabbitmqctl`.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn control(&self, args: &[&str]) {
+        let mut command = Command::new(server().with_file_name("rabbitmqctl"));
+        command.args(args).env("HOME", self.folder.path()).env("RABBITMQ_CONF_ENV_FILE", "/dev/null");
+        command.env("ERL_EPMD_PORT", self.ports.mapper.to_string()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+        command.env("RABBITMQ_NODENAME", format!("umbel{}@localhost", self.ports.amqp));
+        let ran = command.stdin(Stdio::null()).output().expect("rabbitmqctl is installed with the server");
+        let said = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(ran.status.success(), "rabbitmqctl {args:?}: {said}");
+    }
+
     /// Ends it without a warning.
     pub fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };

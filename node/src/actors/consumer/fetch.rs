@@ -25,6 +25,7 @@ use super::{
 use crate::{
     brokers::{BrokerError, Delivery, Returns, Subscription},
     claim::{Claim, Credit, Debt},
+    ledgers::{Stamp, Taken},
 };
 
 /// Where the subscription sits. The lock is a baton rather than protection for data: the loop has it for as long as it
@@ -202,18 +203,33 @@ async fn room(credits: &Credits) -> u32 {
     }
 }
 
-/// Asks how tasks have ended whose messages have come again. Without an answer they run again.
+/// Asks of which messages there is nothing left to run, among those that may not be the first of their kind. Until there is an
+/// answer none of them runs.
 async fn find_ended(shared: &Shared, claims: &mut [Claim]) {
-    let again = |claim: &&mut Claim| claim.debt.held().attempt > 1 && !claim.lost && claim.invocation.is_ok();
-    let mut again: Vec<&mut Claim> = claims.iter_mut().filter(again).collect();
-    if again.is_empty() {
+    let mut asked = Vec::new();
+    let mut taken = Vec::new();
+    for claim in claims.iter_mut() {
+        let Ok(invocation) = claim.invocation.clone() else { continue };
+        let again = claim.debt.held().attempt > 1 || claim.lost;
+        if again || Stamp::is_on(&invocation) {
+            taken.push(Taken { invocation, again });
+            asked.push(claim);
+        }
+    }
+    if taken.is_empty() {
         return;
     }
-    let ids: Vec<_> =
-        again.iter().filter_map(|claim| claim.invocation.as_ref().ok()).map(|invocation| invocation.headers.id.clone()).collect();
-    match shared.ledger.ended(&ids).await {
-        Ok(ended) => again.iter_mut().zip(ended).for_each(|(claim, ended)| claim.ended = ended.map(Box::new)),
-        Err(error) => tracing::debug!(%error, "whether tasks that came again have ended is not known; they run again"),
+    let mut backoff = Backoff::new();
+    loop {
+        match shared.ledger.ended(&taken).await {
+            Ok(ended) => {
+                shared.links.ledger.up();
+                return asked.into_iter().zip(ended).for_each(|(claim, ended)| claim.ended = ended);
+            }
+            Err(error) if error.is_transient() => shared.links.ledger.down(&error.to_string()),
+            Err(error) => return tracing::error!(%error, "whether tasks that came again have ended cannot be found out; they run again"),
+        }
+        sleep(backoff.next()).await;
     }
 }
 

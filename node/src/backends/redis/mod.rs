@@ -6,6 +6,7 @@
 //! find out for themselves what they missed while the server was away.
 
 mod chords;
+mod endings;
 mod watch;
 
 use std::sync::{Arc, OnceLock};
@@ -189,6 +190,10 @@ impl Backend for RedisBackend {
 
     async fn chord_steps(&self, steps: Vec<ChordStep>) -> Result<Vec<ReadyChord>, BackendError> {
         Ok(self.carry_out(steps).await?)
+    }
+
+    fn endings(&self) -> Option<&dyn super::Endings> {
+        Some(self)
     }
 
     async fn claim_chord(&self, group: &GroupId) -> Result<bool, BackendError> {

@@ -3,6 +3,8 @@
 //! RabbitMQ refuses a declaration that differs in anything from what is there. So what is not there is declared as Celery would
 //! (wire contract §3.1), that Celery's own declaration fits later; and what is there is taken as it is, whatever its arguments.
 
+use std::sync::PoisonError;
+
 use lapin::{
     Channel, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -100,6 +102,16 @@ impl Shared {
         scratch.close().await;
         self.declared(live.epoch).fronts.extend(new);
         Ok(())
+    }
+
+    /// Does not take it for granted any more that these queues are there.
+    pub(super) fn undeclare(&self, queues: &[QueueName]) {
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        for queue in queues {
+            declared.queues.remove(queue);
+            declared.fronts.remove(queue);
+            declared.delayed.remove(queue);
+        }
     }
 
     /// Declares queues of tasks: each bound to a direct exchange of its own name, as Celery does.

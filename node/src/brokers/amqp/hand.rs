@@ -35,6 +35,8 @@ pub(super) struct Inner {
     queues: BTreeMap<QueueName, Ready>,
     /// How many consumers there are of each task queue.
     pub(super) consumers: BTreeMap<QueueName, u32>,
+    /// Queues that RabbitMQ has ended a consumer of: they have been deleted, or have moved.
+    pub(super) gone: BTreeSet<QueueName>,
     /// Why the session has ended, if it has.
     dead: Option<String>,
 }

@@ -53,8 +53,8 @@ impl Shared {
                 false
             })
             .await?;
-        if let Some((channel, _)) = channel {
-            let _ = answer("closing a channel", channel.close(200, "OK".into())).await;
+        if let Some((channel, count)) = channel {
+            self.put_back(channel, count).await;
         }
         Ok(newest.into_iter().rev().filter_map(letter).collect())
     }
@@ -71,7 +71,7 @@ impl Shared {
                 this
             })
             .await?;
-        let Some((channel, _)) = looked else { return Ok(false) };
+        let Some((channel, count)) = looked else { return Ok(false) };
         if let Some(Arrival { tag, message, .. }) = &found {
             if again {
                 let death = message.death.clone().unwrap_or_default();
@@ -90,8 +90,24 @@ impl Shared {
             answer("taking a dead letter", channel.basic_ack(*tag, BasicAckOptions::default())).await?;
             answer("taking a dead letter", channel.tx_commit()).await?;
         }
-        let _ = answer("closing a channel", channel.close(200, "OK".into())).await;
+        self.put_back(channel, count - u32::from(found.is_some())).await;
         Ok(found.is_some())
+    }
+
+    /// Gives back what was looked at, and waits until it is there again: a quorum queue takes a moment.
+    async fn put_back(&self, channel: Channel, count: u32) {
+        let _ = answer("closing a channel", channel.close(200, "OK".into())).await;
+        let began = Instant::now();
+        while began.elapsed() < NEXT {
+            let Ok(live) = self.link.live().await else { return };
+            let mut scratch = Scratch::new(live);
+            let looked = scratch.look(QUEUE).await;
+            scratch.close().await;
+            match looked {
+                Ok(Some((ready, _))) if ready < count => sleep(Duration::from_millis(20).mul_f64(1.0 + jitter())).await,
+                _ => return,
+            }
+        }
     }
 
     /// Shows every letter, oldest first, until `enough`. The letters are held by the channel that is returned.

@@ -79,8 +79,9 @@ pub(super) async fn answer_for(session: Weak<Session>, channel: Channel) -> Resu
     Ok(())
 }
 
+/// The exchange stays: one that goes with its last queue may go between its declaration and the next binding.
 async fn declare(channel: &Channel) -> Result<(), AmqpError> {
-    let options = ExchangeDeclareOptions { auto_delete: true, ..Default::default() };
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
     answer("finding other nodes", channel.exchange_declare(name(EXCHANGE)?, ExchangeKind::Fanout, options, FieldTable::default())).await
 }
 

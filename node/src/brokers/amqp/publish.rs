@@ -68,14 +68,30 @@ impl Shared {
             // Sent to an exchange that leads nowhere with this key: to the queue that the sender has worked out, then.
             let named = post.as_ref().is_ok_and(|post| !post.exchange.as_str().is_empty());
             if matches!(answer, Err(AmqpError::Refused(_))) && named && publish.due.is_none() {
-                *answer = match self.direct(publish) {
-                    Ok(post) => self.send(&[Ok(post)]).await.remove(0),
-                    Err(error) => Err(error),
-                };
+                *answer = self.send_directly(publish).await;
+            }
+            // Somebody may have deleted a queue that was declared from here.
+            if matches!(answer, Err(AmqpError::Refused(_))) && post.is_ok() {
+                *answer = self.send_declared(publish).await;
             }
         }
         self.remember_doubts(slice, &answers);
         Ok(answers)
+    }
+
+    async fn send_directly(&self, publish: &Publish) -> Result<(), AmqpError> {
+        self.send(&[Ok(self.direct(publish)?)]).await.remove(0)
+    }
+
+    /// Sends it to its queue, which is declared anew.
+    async fn send_declared(&self, publish: &Publish) -> Result<(), AmqpError> {
+        let queue = &publish.route.queue;
+        self.undeclare(std::slice::from_ref(queue));
+        self.declare_queues([queue].into_iter()).await?;
+        if publish.due.is_some() {
+            self.declare_delayed(queue).await?;
+        }
+        self.send_directly(publish).await
     }
 
     /// The message for its exchange where that is there and no more than the queue's own; else for its queue.

@@ -74,6 +74,8 @@ impl Subscription for AmqpSubscription {
     async fn fetch(&mut self, max: u32) -> Result<Vec<Delivery>, BrokerError> {
         let max = max.max(1);
         if self.session.hand.is_dead() {
+            // Among the reasons is a queue that was deleted.
+            self.shared.undeclare(&self.request.queues);
             self.shared.declare(&self.request.queues).await?;
             (self.session, self.number) = Self::enter(&self.shared, &self.request).await?;
             self.returns = self.session.returns();
@@ -90,6 +92,11 @@ impl Subscription for AmqpSubscription {
                 }
                 Taken::Dead(reason) => return Err(BrokerError::Unavailable { kind: KIND, reason }),
                 Taken::Nothing(at) => due = due.or(at),
+            }
+            let gone: Vec<QueueName> = std::mem::take(&mut self.session.hand.lock().gone).into_iter().collect();
+            if !gone.is_empty() {
+                self.shared.undeclare(&gone);
+                self.shared.declare(&gone).await?;
             }
             if !open.is_empty() {
                 let _ = self.session.widen(open, max).await;

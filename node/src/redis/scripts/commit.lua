@@ -6,7 +6,7 @@
 -- in ms, claim token, number of commits, then for each: fence, its arguments, number of effects, and for each effect: code and arguments.
 --
 -- Fences: O (none) | U key ttl (once: a commit that was carried out before is answered as done) | D field (still held) | C key (this chord is claimed, or may be, and not concluded), group.
--- Effects of the results' database: R key value ttl | N group-key by | H group-key group size body | A group-key group task root
+-- Effects of the results' database: R key value ttl | M key ttl (a mark) | N group-key by | H group-key group size body | A group-key group task root
 -- member score body (empty: known already) meta-ttl.
 -- Effects of the broker's database: P list envelope | S queue id due list envelope | K (ack) | Q list envelope | T queue id wait list
 -- envelope | X id record limit | B (begin).
@@ -17,7 +17,7 @@ local broker_db, results_db, prefix = ARGV[1], ARGV[2], ARGV[3]
 local chords, bodies, lasts, chord_ttl, claim_ttl, token = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local commits = tonumber(ARGV[10])
 local fence_width = {O = 0, U = 2, D = 1, C = 2}
-local width = {R = 3, N = 2, H = 4, A = 8, P = 2, S = 5, K = 0, Q = 2, T = 5, X = 3, B = 0}
+local width = {R = 3, M = 2, N = 2, H = 4, A = 8, P = 2, S = 5, K = 0, Q = 2, T = 5, X = 3, B = 0}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local here = broker_db
@@ -185,6 +185,7 @@ for c = 1, commits do
     for _ = 1, effects do
       local code, complete = ARGV[a], nil
       if code == 'R' then use(results_db) store(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
+      elseif code == 'M' then use(results_db) redis.call('SET', ARGV[a + 1], '1', 'EX', ARGV[a + 2])
       elseif code == 'A' then use(results_db) complete = part(a + 1)
       elseif code == 'H' then use(results_db) complete = open_chord(a + 1)
       elseif code == 'N' then use(results_db) grow(ARGV[a + 1], ARGV[a + 2])

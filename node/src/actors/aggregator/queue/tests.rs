@@ -34,7 +34,7 @@ fn invocation(id: &str) -> Invocation {
 }
 
 fn fence(attempt: u32) -> Fence {
-    Fence::Delivery { tag: "1".into(), attempt }
+    Fence::Delivery { tag: "1".into(), attempt, run: None }
 }
 
 fn progress(percent: i64) -> Progress {

@@ -95,12 +95,13 @@ impl Keeper {
         Ok(())
     }
 
-    /// RabbitMQ has ended a consumer: its queue was deleted or has moved. The next fetch begins another.
+    /// RabbitMQ has ended a consumer: its queue was deleted or has moved. The next fetch declares it and begins another.
     fn gone(&mut self, number: u64) {
         let Some(source) = self.sources.get_mut(&number) else { return };
         if !source.cancelled {
             tracing::warn!(queue = %source.queue, "RabbitMQ has ended a consumer; it is begun again");
             source.cancelled = true;
+            self.hand.lock().gone.insert(source.queue.clone());
             self.hand.tell();
         }
     }

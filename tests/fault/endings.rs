@@ -1,0 +1,216 @@
+//! Endings of the phased ledger that are cut off between two steps, at each of them: what comes again is known for what it is.
+//!
+//! The broker is the embedded one, with a place in front of it where a step fails as it does for a node that dies there.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use umbel::{
+    backends::{Backend, redis::RedisBackend},
+    brokers::{Backbone, Broker, BrokerError, DeadLetter, Delivery, Held, Peeked, QueueStatus, Subscribe, Subscription},
+    embedded::{Store, StoreOptions},
+    ledgers::{Ledger, Taken, phased::PhasedLedger},
+    proto::{QueueName, State},
+    redis::{RedisOptions, Target},
+    scheduler::{
+        Answer, Commit, Effect, Fence, Publish, Release, RunId,
+        admission::Ended,
+        revocation::{Revocation, Revoked},
+    },
+};
+use umbel_tests::{
+    conformance::making::{self, ack, fetch, fetch_one, invocation, message, result},
+    servers::redis::RedisServer,
+    wait::until_async,
+};
+
+/// A broker whose steps fail on demand.
+#[derive(Debug)]
+struct Brittle {
+    inner: Arc<dyn Broker>,
+    /// What is published goes out, and nobody says so.
+    publishing: AtomicBool,
+    /// Nothing is paid.
+    paying: AtomicBool,
+}
+
+fn gone() -> BrokerError {
+    BrokerError::Unavailable { kind: "brittle", reason: "cut off".to_owned() }
+}
+
+#[async_trait]
+impl Broker for Brittle {
+    fn kind(&self) -> &'static str {
+        "brittle"
+    }
+    async fn publish(&self, batch: Vec<Publish>) -> Vec<Result<(), BrokerError>> {
+        let answers = self.inner.publish(batch).await;
+        if self.publishing.load(Ordering::Relaxed) { answers.iter().map(|_| Err(gone())).collect() } else { answers }
+    }
+    async fn subscribe(&self, request: Subscribe) -> Result<Box<dyn Subscription>, BrokerError> {
+        self.inner.subscribe(request).await
+    }
+    async fn release(&self, batch: Vec<(Held, Release)>) -> Vec<Result<bool, BrokerError>> {
+        if self.paying.load(Ordering::Relaxed) { batch.iter().map(|_| Err(gone())).collect() } else { self.inner.release(batch).await }
+    }
+    async fn holds(&self, deliveries: &[Held]) -> Result<Vec<bool>, BrokerError> {
+        self.inner.holds(deliveries).await
+    }
+    async fn queues(&self) -> Result<Vec<QueueStatus>, BrokerError> {
+        self.inner.queues().await
+    }
+    async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError> {
+        self.inner.purge(queue).await
+    }
+    async fn peek(&self, queue: &QueueName, limit: usize) -> Result<Vec<Peeked>, BrokerError> {
+        self.inner.peek(queue, limit).await
+    }
+    async fn pause(&self, queue: &QueueName, paused: bool) -> Result<(), BrokerError> {
+        self.inner.pause(queue, paused).await
+    }
+    async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
+        self.inner.dead(limit).await
+    }
+    async fn dead_retry(&self, id: &str) -> Result<bool, BrokerError> {
+        self.inner.dead_retry(id).await
+    }
+    async fn dead_drop(&self, id: &str) -> Result<bool, BrokerError> {
+        self.inner.dead_drop(id).await
+    }
+    async fn revoke(&self, orders: &[Revocation]) -> Result<(), BrokerError> {
+        self.inner.revoke(orders).await
+    }
+    fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {
+        self.inner.revoked()
+    }
+}
+
+struct Rig {
+    broker: Arc<Brittle>,
+    ledger: PhasedLedger,
+    backend: Arc<RedisBackend>,
+    redis: RedisServer,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let (folder, redis) = (tempfile::tempdir().unwrap(), RedisServer::default());
+        let Backbone { broker: inner, .. } =
+            Backbone::embedded(Store::open(folder.path().join("store"), StoreOptions::default()).unwrap()).unwrap();
+        let broker = Arc::new(Brittle { inner, publishing: AtomicBool::new(false), paying: AtomicBool::new(false) });
+        let backend = Arc::new(RedisBackend::open(Target::parse(&redis.url(1)).unwrap(), RedisOptions::default()));
+        let ledger = PhasedLedger::new(broker.clone(), backend.clone());
+        Self { broker, ledger, backend, redis, _folder: folder }
+    }
+
+    async fn node(&self, queue: &str) -> Box<dyn Subscription> {
+        making::subscribe(&*self.broker, "node", &[queue], Duration::from_secs(60)).await
+    }
+
+    /// Why there is nothing left to run of a delivery.
+    async fn ended(&self, delivery: &Delivery) -> Option<Ended> {
+        let taken = Taken { invocation: Arc::new(invocation(delivery)), again: delivery.held.attempt > 1 };
+        self.ledger.ended(&[taken]).await.unwrap().remove(0)
+    }
+
+    /// Ends a task that failed, as its taker does; whether it came through.
+    async fn fail(&self, delivery: &Delivery, errback: &str) -> bool {
+        let invocation = invocation(delivery);
+        let effects = vec![
+            Effect::Store(Box::new(result(invocation.headers.id.as_str(), State::Failure, 0))),
+            Effect::Publish(Box::new(message("errbacks", errback))),
+            Effect::Release(Release::Ack),
+        ];
+        let Held { tag, attempt, .. } = delivery.held.clone();
+        let fence = Fence::Delivery { tag, attempt, run: Some(RunId::of(&invocation)) };
+        self.ledger.commit(vec![Commit { fence, effects }]).await.is_ok_and(|answers| matches!(answers[..], [Answer::Done { .. }]))
+    }
+
+    /// What is remembered of endings, but for which copies were taken.
+    fn remembered(&self) -> Vec<String> {
+        let keys: Vec<String> = self.redis.ask(&["EVAL", "redis.call('SELECT', 1) return redis.call('KEYS', 'umbel:end*')", "0"]);
+        keys
+    }
+}
+
+/// The message of a dead taker, again.
+async fn again(rig: &Rig, dead: Box<dyn Subscription>, delivery: Delivery, queue: &str) -> (Box<dyn Subscription>, Delivery) {
+    assert!(rig.broker.inner.release(vec![(delivery.held, Release::Requeue { due: None, crashes: 0 })]).await.remove(0).unwrap());
+    drop(dead);
+    let mut node = rig.node(queue).await;
+    let delivery = fetch_one(&mut node).await;
+    assert_eq!(delivery.held.attempt, 2);
+    (node, delivery)
+}
+
+/// Goal: a failure whose node dies before it has paid is not run again, and its errback is not sent again.
+#[tokio::test]
+async fn what_is_stored_has_ended() {
+    let rig = Rig::new();
+    making::publish(&*rig.broker, vec![message("q", "m")]).await;
+    let mut node = rig.node("q").await;
+    let delivery = fetch_one(&mut node).await;
+    assert_eq!(rig.ended(&delivery).await, None);
+    rig.broker.paying.store(true, Ordering::Relaxed);
+    assert!(!rig.fail(&delivery, "e").await);
+    rig.broker.paying.store(false, Ordering::Relaxed);
+    let (_node, delivery) = again(&rig, node, delivery, "q").await;
+    assert_eq!(rig.ended(&delivery).await, Some(Ended::Whole));
+    // Its taker did not hear of it in time: then the ending that is there stands.
+    assert!(rig.fail(&delivery, "e").await);
+    let mut errbacks = rig.node("errbacks").await;
+    let errback = fetch(&mut errbacks, 1).await;
+    assert_eq!(rig.ended(&errback[0]).await, None);
+    ack(&*rig.broker, &errback).await;
+    assert!(rig.broker.queues().await.unwrap().iter().all(|queue| queue.ready + queue.held == 0), "an errback was sent twice");
+}
+
+/// Goal: a task that is cut off while it sends its errback runs again and sends a copy; of the copies one runs, also when its own
+/// node dies, whichever is taken first.
+#[tokio::test]
+async fn one_of_two_copies_runs() {
+    let rig = Rig::new();
+    making::publish(&*rig.broker, vec![message("q", "m")]).await;
+    let mut node = rig.node("q").await;
+    let delivery = fetch_one(&mut node).await;
+    rig.broker.publishing.store(true, Ordering::Relaxed);
+    assert!(!rig.fail(&delivery, "e").await);
+    rig.broker.publishing.store(false, Ordering::Relaxed);
+    let (_node, delivery) = again(&rig, node, delivery, "q").await;
+    assert_eq!(rig.ended(&delivery).await, None, "nothing of it is stored");
+    assert!(rig.fail(&delivery, "e").await);
+    let mut errbacks = rig.node("errbacks").await;
+    let mut copies = fetch(&mut errbacks, 2).await;
+    assert_eq!(rig.ended(&copies[1]).await, None);
+    assert_eq!(rig.ended(&copies[0]).await, Some(Ended::Whole));
+    ack(&*rig.broker, &copies[..1]).await;
+    let (_errbacks, first) = again(&rig, errbacks, copies.remove(1), "errbacks").await;
+    assert_eq!(rig.ended(&first).await, None, "the copy that was taken first runs wherever it comes to");
+    assert!(rig.fail(&first, "other").await);
+    until_async("what is remembered of endings is forgotten", || async { rig.remembered().is_empty().then_some(()) }).await;
+    assert_eq!(rig.backend.get(&["e".into()]).await.unwrap()[0].as_ref().unwrap().status, State::Failure);
+}
+
+/// Goal: the same ids again, sent by another life of the same task, are no copies.
+#[tokio::test]
+async fn another_life_is_no_copy() {
+    let rig = Rig::new();
+    for _ in 0..2 {
+        making::publish(&*rig.broker, vec![message("q", "m")]).await;
+        let mut node = rig.node("q").await;
+        let delivery = fetch_one(&mut node).await;
+        assert!(rig.fail(&delivery, "e").await);
+        let mut errbacks = rig.node("errbacks").await;
+        let errback = fetch(&mut errbacks, 1).await;
+        assert_eq!(rig.ended(&errback[0]).await, None);
+        ack(&*rig.broker, &errback).await;
+    }
+}
