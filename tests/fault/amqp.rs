@@ -39,7 +39,8 @@ async fn a_killed_server_loses_nothing() {
     let Backbone { broker, backend, ledger } = open();
     let builder = Node::builder().name("restart").queues(["celery"]).concurrency(4).backbone(broker, backend, ledger).task(note);
     let node = soon("the node", builder.start()).await.unwrap();
-    let client = node.client();
+    // A server may take minutes to start on a machine that is busy with other things.
+    let client = node.client().with_patience(Duration::from_secs(240));
     let (mut accepted, mut number, mut waits) = (Vec::new(), 0, Vec::new());
     for round in 0..restarts {
         let submitting = tokio::spawn(submit_while(client.clone(), number, 40));
@@ -48,20 +49,25 @@ async fn a_killed_server_loses_nothing() {
         server.launch();
         server.await_answer();
         let (back, done) = (Instant::now(), endings.count());
+        until_async("tasks end again, or all have", || async { (endings.count() > done || submitting.is_finished()).then_some(()) }).await;
+        let again = back.elapsed().as_millis();
         let (submitted, next) = submitting.await.unwrap();
         accepted.extend(submitted);
         number = next;
-        if accepted.len() > done {
-            until_async("tasks end again", || async { (endings.count() > done).then_some(()) }).await;
-        }
-        waits.push(back.elapsed().as_millis());
-        println!("restart {round}: tasks end again {} ms after the server answers", back.elapsed().as_millis());
+        waits.push(again);
+        println!("restart {round}: tasks end again {again} ms after the server answers");
     }
     until_async("everything accepted has ended", || async { (endings.count() >= accepted.len()).then_some(()) }).await;
     for (number, result) in accepted {
         assert_eq!(soon("a result", result.get::<i64>(Duration::from_secs(30))).await.unwrap(), number);
     }
-    println!("{restarts} restarts: {} tasks accepted, {} finished twice, waits {waits:?} ms", endings.count(), endings.doubled().len());
+    waits.sort_unstable();
+    let (median, longest) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    println!(
+        "{restarts} restarts: {} tasks accepted, {} finished twice, tasks end again {median} ms (median), {longest} ms (at most) after",
+        endings.count(),
+        endings.doubled().len()
+    );
     assert_eq!(endings.doubled(), Vec::<String>::new());
 }
 

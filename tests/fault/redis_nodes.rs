@@ -106,14 +106,21 @@ pub(super) async fn kill_nodes(urls: [String; 2], endings: &Endings) {
     let mut ids = Vec::new();
     let mut waits = Vec::new();
     for round in 0..kills {
-        for _ in 0..60 {
-            let signature = Signature::new("nap").arg(NAP_MS as i64);
-            let result = until_async("it is accepted", || async { client.submit(signature.clone()).await.ok() }).await;
-            ids.push(result.id().to_owned());
-        }
         let victim = round % 3;
         let name = nodes[victim].name.clone();
-        until("the victim is busy", || (Story::read(folder.path()).running(&name).len() == 4).then_some(()));
+        // A machine that is busy with other things may be done with them before it looks.
+        let mut busy = false;
+        while !busy {
+            let nap = Signature::new("nap").arg(NAP_MS as i64);
+            let submit = || until_async("it is accepted", || async { client.submit(nap.clone()).await.ok() });
+            let submitted = futures::future::join_all((0..60).map(|_| submit())).await;
+            ids.extend(submitted.iter().map(|result| result.id().to_owned()));
+            busy = until("the victim is busy", || {
+                let story = Story::read(folder.path());
+                let running = story.running(&name).len();
+                (running > 1 || story.ends.len() == ids.len()).then_some(running > 1)
+            });
+        }
         nodes[victim].child.kill().unwrap();
         nodes[victim].child.wait().unwrap();
         let killed = now();

@@ -81,6 +81,14 @@ pub async fn fetch_one(subscription: &mut Box<dyn Subscription>) -> Delivery {
     fetch(subscription, 1).await.remove(0)
 }
 
+/// What has come of messages that were given back and others, as they came; sorted by id where nobody promises their order.
+pub fn placed<S: super::Stage>(mut came: Vec<Delivery>) -> Vec<Delivery> {
+    if !S::COMES_BACK_IN_FRONT {
+        came.sort_by_key(id);
+    }
+    came
+}
+
 /// What is in a delivery.
 pub fn invocation(delivery: &Delivery) -> Invocation {
     Invocation::decode(delivery.envelope.as_ref().unwrap(), umbel::proto::Limits::default()).unwrap()

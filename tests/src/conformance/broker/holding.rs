@@ -117,7 +117,7 @@ pub async fn a_lost_nodes_messages_come_back_in_order<S: Stage>() {
     stage.lose(lost).await;
     until_async("the lease ends", || async { (broker.queues().await.unwrap()[0].held == 0).then_some(()) }).await;
     let mut other = subscribe(&*broker, "other", &["q"], LONG_LEASE).await;
-    let again = fetch(&mut other, 10).await;
+    let again = placed::<S>(fetch(&mut other, 10).await);
     assert_eq!(ids_of(&again), ids("m", 10));
     assert_eq!(again.iter().map(|delivery| delivery.held.attempt).collect::<Vec<_>>(), [2, 2, 2, 2, 2, 2, 1, 1, 1, 1]);
     assert!(again.iter().all(|delivery| !delivery.lost && delivery.crashes == 0));
@@ -172,7 +172,7 @@ pub async fn closing_gives_everything_back<S: Stage>() {
     let status = broker.queues().await.unwrap();
     assert_eq!((status[0].ready, status[0].held, status[0].consumers), (5, 0, 0));
     let mut other = subscribe(&*broker, "other", &["q"], LONG_LEASE).await;
-    assert_eq!(ids_of(&fetch(&mut other, 5).await), ["m1", "m2", "m3", "m4", "m5"]);
+    assert_eq!(ids_of(&placed::<S>(fetch(&mut other, 5).await)), ["m1", "m2", "m3", "m4", "m5"]);
 }
 
 /// Early acknowledgement: a task that began and whose node died is told as lost to the next taker.
@@ -236,7 +236,7 @@ pub async fn everything_held_comes_back_after_a_crash<S: Stage>() {
     stage = stage.reopen().await;
     let broker = stage.broker();
     let mut subscription = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;
-    let again = fetch(&mut subscription, 5).await;
+    let again = placed::<S>(fetch(&mut subscription, 5).await);
     // Where among the others what is lost comes is nobody's business: it is not run.
     let (lost, again): (Vec<_>, Vec<_>) = again.into_iter().partition(|delivery| delivery.lost);
     assert_eq!((ids_of(&lost), lost[0].held.attempt), (ids("m", 2).split_off(1), 2));
