@@ -98,10 +98,6 @@ mod ledger {
     umbel_tests::ledger_conformance!(super::Rabbit<false>);
 }
 
-mod ledger_quorum {
-    umbel_tests::ledger_conformance!(super::Rabbit<true>);
-}
-
 mod fanout {
     umbel_tests::fanout_conformance!(super::Rabbit<false>);
 }
