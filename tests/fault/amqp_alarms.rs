@@ -1,5 +1,5 @@
-//! What RabbitMQ does of its own accord: it takes no messages when it is short of memory, ends consumers whose queue goes, and
-//! closes channels of consumers that seem to have forgotten what they hold.
+//! What RabbitMQ does of its own accord: it takes no messages when it is short of memory, and closes channels of consumers that
+//! seem to have forgotten what they hold.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use umbel::{
 use umbel_tests::{
     conformance::making::{id, message},
     servers::{
-        rabbit::{RabbitServer, Setup, Vhost},
+        rabbit::{RabbitServer, Setup},
         redis::RedisServer,
     },
     wait::{soon, until_async},
@@ -66,21 +66,6 @@ async fn an_alarm_is_a_state() {
     assert_eq!(soon("the result", result.get::<i64>(Duration::from_secs(60))).await.unwrap(), 42);
 }
 
-/// Goal: a queue that is deleted under its consumers is there again, and taken from, as soon as it is used.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ended_consumer_is_begun_again() {
-    let vhost = Vhost::new();
-    let broker = open(&vhost.url(), options()).await;
-    let mut subscription = soon("subscribing", broker.subscribe(Subscribe::new("node", ["q"], Duration::from_secs(5)))).await.unwrap();
-    for round in ["first", "second", "third"] {
-        until_async("the message is accepted", || async { broker.publish(vec![message("q", round)]).await.remove(0).ok() }).await;
-        let taken = soon("the message", subscription.fetch(1)).await.unwrap();
-        assert_eq!(id(&taken[0]), round);
-        assert!(broker.release(vec![(taken[0].held.clone(), Release::Ack)]).await.remove(0).unwrap());
-        vhost.manage("DELETE", &format!("/api/queues/{}/q", vhost.name()), "");
-    }
-}
-
 /// Goal: a delivery that outlasts `consumer_timeout` (a node whose `hold` is set too long) costs its channel and no more: the
 /// message comes again, and the taking that was cut off settles nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,8 +77,10 @@ async fn a_consumer_that_times_out_takes_again() {
     broker.publish(vec![message("q", "slow")]).await.remove(0).unwrap();
     let mut subscription = soon("subscribing", broker.subscribe(Subscribe::new("node", ["q"], Duration::from_secs(60)))).await.unwrap();
     let taken = soon("the message", subscription.fetch(1)).await.unwrap().remove(0);
-    until_async("the delivery is not held any more", || async { (!broker.holds(&[taken.held.clone()]).await.ok()?[0]).then_some(()) })
-        .await;
+    until_async("the delivery is not held any more", || async {
+        (!broker.holds(std::slice::from_ref(&taken.held)).await.ok()?[0]).then_some(())
+    })
+    .await;
     server.control(&["eval", "application:set_env(rabbit, consumer_timeout, 1800000)."]);
     let again = loop {
         // A session that has ended says so, and whoever fetches subscribes anew.
