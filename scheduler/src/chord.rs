@@ -1,6 +1,6 @@
 //! The end of a chord: body or errbacks, once.
 
-use umbel_proto::{Map, Millis, Signature, State, TaskError, TaskId, Value, repr};
+use umbel_proto::{Map, Millis, ResultTuple, Signature, State, TaskError, TaskId, Value, repr};
 
 use crate::{
     ChordPart, Commit, Effect, Fence, PartResult, ReadyChord, Settings,
@@ -92,7 +92,9 @@ impl End<'_> {
             let mut planner = Planner::new(self.settings, self.specs, self.now);
             for (id, signatures) in body_errbacks(&node) {
                 planner.rooted(root.clone().unwrap_or_else(|| id.clone()));
-                errbacks::call(&mut planner, &id, &error, &signatures);
+                if let Some(called) = errbacks::call(&mut planner, &id, &error, &signatures) {
+                    adopt(&mut effects, &id, called);
+                }
             }
             effects.append(&mut planner.effects);
         }
@@ -108,6 +110,17 @@ impl End<'_> {
         let parts = &self.ready.parts;
         let last = parts.iter().find(|part| Some(&part.task_id) == self.ready.last.as_ref());
         last.or_else(|| parts.first()).and_then(|part| part.root_id.clone())
+    }
+}
+
+/// Lists what a failed task has called among its children, where clients look for it.
+fn adopt(effects: &mut [Effect], id: &TaskId, called: ResultTuple) {
+    let stored = effects.iter_mut().find_map(|effect| match effect {
+        Effect::Store(record) if record.task_id == *id => Some(record),
+        _ => None,
+    });
+    if let Some(record) = stored {
+        record.children.get_or_insert_default().push(called);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Calling errbacks (rule 20): as tasks, with the failed id, or with what they need to be called as Celery calls those of the new
 //! style.
 
-use umbel_proto::{GroupId, Map, Signature, TaskError, TaskId, Value};
+use umbel_proto::{GroupId, Map, ResultTuple, Signature, TaskError, TaskId, Value};
 
 use crate::canvas::{
     build::{Builder, Id},
@@ -20,7 +20,9 @@ pub(crate) const FAILED: &str = "umbel_failed";
 /// which a process of Python makes these arguments.
 ///
 /// An errback that cannot be sent is left out: it must not keep the failure of its task from being recorded.
-pub(crate) fn call(planner: &mut Planner<'_>, id: &TaskId, error: &TaskError, errbacks: &[Signature]) {
+///
+/// What is answered is the group of those that leave a result, as the failed task lists it among its children.
+pub(crate) fn call(planner: &mut Planner<'_>, id: &TaskId, error: &TaskError, errbacks: &[Signature]) -> Option<ResultTuple> {
     let build = |(index, errback): (usize, &Signature)| {
         let inline = planner.calls_inline(&errback.task);
         let errback = if inline { of_new_style(errback, id, error) } else { errback.clone() };
@@ -29,20 +31,25 @@ pub(crate) fn call(planner: &mut Planner<'_>, id: &TaskId, error: &TaskError, er
     };
     let members: Vec<(bool, Node)> = errbacks.iter().enumerate().filter_map(build).collect();
     if members.is_empty() {
-        return;
+        return None;
     }
     planner.after(Some(id.clone()));
+    let group = GroupId::derive(id.as_str(), "errbacks");
+    let mut called = Vec::new();
     for (index, (inline, mut member)) in members.into_iter().enumerate() {
         if !inline {
             member.prepend(&[id.as_str().into()], &Map::new());
         }
-        let group = GroupId::derive(id.as_str(), "errbacks");
         member.mark(&group, index as i64);
         let before = planner.effects.len();
-        if planner.emit(Node::Group(Cluster { id: group, members: vec![member], each: Vec::new() })).is_err() {
+        let result = member.result(None);
+        if planner.emit(Node::Group(Cluster { id: group.clone(), members: vec![member], each: Vec::new() })).is_err() {
             planner.effects.truncate(before);
+        } else if !inline {
+            called.push(result);
         }
     }
+    (!called.is_empty()).then(|| ResultTuple { id: group.to_string(), parent: None, children: Some(called) })
 }
 
 /// No task, for Celery: it leaves no result.

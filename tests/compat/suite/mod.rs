@@ -19,6 +19,7 @@ const PART: [&str; 6] = [
     "test_canvas.py::test_chain::test_chain_child_replaced*",
     "test_canvas.py::test_chain::test_chain_of_*",
     "test_canvas.py::test_chord::test_chain_chord_chain_chord",
+    "test_canvas.py::test_chord::test_chord_on_error",
     "test_canvas.py::test_chord::test_error_propagates_to_chord_from_*",
     "test_canvas.py::test_group::test_nested_group_*",
     "test_canvas.py::test_result_set::*",
@@ -85,7 +86,8 @@ fn run(configuration: Configuration) {
             std::thread::spawn(move || {
                 std::fs::create_dir_all(&folder).unwrap();
                 let redis = RedisServer::default();
-                let (broker, backend) = configuration.urls(&redis);
+                let vhost = configuration.vhost();
+                let (broker, backend) = configuration.urls(&redis, vhost.as_ref());
                 Session { suite: &suite, folder: &folder, worker: &worker, broker, backend, redis: redis.port() }.run(ids)
             })
         })
@@ -120,4 +122,16 @@ fn verdict(plan: &Plan, configuration: Configuration, ran: &[Ran], folder: &std:
 #[test]
 fn redis_and_redis() {
     run(Configuration::Redis);
+}
+
+/// Messages in RabbitMQ, results in Redis.
+#[test]
+fn rabbitmq_and_redis() {
+    run(Configuration::Amqp);
+}
+
+/// Messages in RabbitMQ, results as messages.
+#[test]
+fn rabbitmq_and_rpc() {
+    run(Configuration::Rpc);
 }

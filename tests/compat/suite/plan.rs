@@ -1,29 +1,39 @@
 //! Which tests count: `plan.toml`.
 
 use serde::Deserialize;
-use umbel_tests::servers::redis::RedisServer;
+use umbel_tests::servers::{rabbit::Vhost, redis::RedisServer};
 
 /// Where messages and results are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Configuration {
     /// Both in Redis.
     Redis,
+    /// Messages in RabbitMQ, results in Redis.
+    Amqp,
+    /// Messages in RabbitMQ, and results as messages.
+    Rpc,
 }
 
 impl Configuration {
-    const ALL: [Self; 1] = [Self::Redis];
+    const ALL: [Self; 3] = [Self::Redis, Self::Amqp, Self::Rpc];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Redis => "redis",
+            Self::Amqp => "amqp",
+            Self::Rpc => "rpc",
         }
     }
 
+    /// A virtual host of RabbitMQ, if messages go there.
+    pub(super) fn vhost(self) -> Option<Vhost> {
+        (self != Self::Redis).then(Vhost::new)
+    }
+
     /// The broker's address and the backend's.
-    pub(super) fn urls(self, redis: &RedisServer) -> (String, String) {
-        match self {
-            Self::Redis => (redis.url(0), redis.url(0)),
-        }
+    pub(super) fn urls(self, redis: &RedisServer, vhost: Option<&Vhost>) -> (String, String) {
+        let broker = vhost.map_or_else(|| redis.url(0), Vhost::url);
+        (broker, if self == Self::Rpc { "rpc://".to_owned() } else { redis.url(0) })
     }
 }
 
