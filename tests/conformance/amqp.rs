@@ -103,7 +103,7 @@ mod fanout {
 }
 
 mod schedules {
-    umbel_tests::schedules_conformance!(super::Rabbit);
+    umbel_tests::schedules_conformance!(super::Rabbit<false>);
 }
 
 /// The log of schedules is summed up again and again, and who reads it from a summary on knows what everybody knows.

@@ -15,7 +15,7 @@ use session::{Outcome, Ran, Session};
 use umbel_tests::servers::redis::RedisServer;
 
 /// What the test command runs of it: workflows of every kind, replacements, errors that reach chords, and what asks by remote control.
-const PART: [&str; 6] = [
+const PART: [&str; 7] = [
     "test_canvas.py::test_chain::test_chain_child_replaced*",
     "test_canvas.py::test_chain::test_chain_of_*",
     "test_canvas.py::test_chord::test_chain_chord_chain_chord",
