@@ -6,13 +6,14 @@
 //!
 //! **Whoever dies between two phases** leaves the delivery unpaid, and the message comes again. Until its results are stored the
 //! task has not ended and runs again; what it sends then are copies of what it may have sent before, with the same ids. Once they
-//! are stored ([`Endings::store`], with its chord part in one step) nothing is left to do but to pay, and whoever takes the
-//! message asks ([`Ledger::ended`]) before he runs it.
+//! are stored ([`Endings::store`](crate::backends::Endings::store), with its chord part in one step) nothing is left to do but to
+//! pay, and whoever takes the message asks ([`Ledger::ended`]) before he runs it.
 //!
 //! **Copies** are known by a [`Stamp`]: which ending sends it, by a name that is written down before anything is sent and that
-//! whoever begins this ending anew goes on with ([`Endings::begin`]); and a number of its own. The first copy that is taken
-//! runs, also when it comes again; others with the same ending are acknowledged. A message that is only moved (a later time,
-//! another turn) keeps its stamp and is no copy: who dies between sending it on and paying leaves it twice.
+//! whoever begins this ending anew goes on with ([`Endings::begin`](crate::backends::Endings::begin)); and a number of its own.
+//! The first copy that is taken runs, also when it comes again; others with the same ending are acknowledged. A message that is
+//! only moved (a later time, another turn) keeps its stamp and is no copy: who dies between sending it on and paying leaves it
+//! twice.
 //!
 //! **What is promised less** than by [`redis`](super::redis): a task that is cut off between sending and storing may end another
 //! way the next time, and then both have followers. Before anything is done the broker is asked whether the delivery is still
