@@ -51,7 +51,23 @@ pub(super) struct Running {
     pub(super) tasks: Vec<String>,
     server: Server,
     python: Option<PythonExecutor>,
+    signals: Signals,
     _endpoint: Option<Written>,
+}
+
+/// What the process is told. Listened to before anybody is told that the node is ready: until then a signal ends the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, "cannot listen for signals", error));
+        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, hang_up: listen(SignalKind::hangup())? })
+    }
 }
 
 /// The settings that decisions depend on.
@@ -172,7 +188,7 @@ pub(super) async fn start(
     let endpoint = Endpoint { node: node.name().to_string(), pid: std::process::id(), address, token };
     let written = store.map(|file| endpoint.write(&file)).transpose().map_err(|error| failed(&error))?;
     let tasks = specs.iter().map(|spec| spec.name.to_string()).filter(|name| !name.starts_with("celery.")).collect();
-    Ok(Running { node, address, tasks, server, python, _endpoint: written })
+    Ok(Running { node, address, tasks, server, python, signals: Signals::listen()?, _endpoint: written })
 }
 
 /// What the node sends by a schedule; `None` where its role has nothing to do with it.
@@ -241,9 +257,7 @@ impl Running {
     /// The first SIGTERM or SIGINT is a warm shutdown within `drain.timeout`, the second a cold one, as Celery has it. SIGHUP
     /// reads the configuration again and tells what changed.
     pub(super) async fn until_told(self, config: &Config, place: &Place, screen: &Screen) -> Result<(), Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, "cannot listen for signals", error));
-        let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        let mut hang_up: Signal = listen(SignalKind::hangup())?;
+        let Signals { mut terminate, mut interrupt, mut hang_up } = self.signals;
         let mut told = 0;
         let ended = loop {
             tokio::select! {
