@@ -37,16 +37,18 @@ impl Interrupt {
         }
     }
 
+    /// Waits until the process is told to stop; again and again, if it is told again.
     #[cfg(unix)]
-    async fn told_to_stop(&mut self) -> Exit {
+    pub(super) async fn told_to_stop(&mut self) -> Exit {
         tokio::select! {
             _ = self.interrupt.recv() => Exit::Interrupted,
             _ = self.terminate.recv() => Exit::Terminated,
         }
     }
 
+    /// Waits until the process is told to stop.
     #[cfg(not(unix))]
-    async fn told_to_stop(&mut self) -> Exit {
+    pub(super) async fn told_to_stop(&mut self) -> Exit {
         match tokio::signal::ctrl_c().await {
             Ok(()) => Exit::Interrupted,
             // Then Ctrl-C ends the process by itself.

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     exit::Exit,
     failure::Failure,
+    interrupt::Interrupt,
     output::{Screen, note, program},
     place::Place,
     python::Application,
@@ -57,16 +58,14 @@ pub(super) struct Running {
 
 /// What the process is told. Listened to before anybody is told that the node is ready: until then a signal ends the process.
 struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    stop: Interrupt,
     hang_up: Signal,
 }
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, "cannot listen for signals", error));
-        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        Ok(Self { terminate, interrupt, hang_up: listen(SignalKind::hangup())? })
+        let failed = |error| Failure::new(Exit::Failed, "cannot listen for signals", error);
+        Ok(Self { stop: Interrupt::listen()?, hang_up: signal(SignalKind::hangup()).map_err(failed)? })
     }
 }
 
@@ -257,13 +256,13 @@ impl Running {
     /// The first SIGTERM or SIGINT is a warm shutdown within `drain.timeout`, the second a cold one, as Celery has it. SIGHUP
     /// reads the configuration again and tells what changed.
     pub(super) async fn until_told(self, config: &Config, place: &Place, screen: &Screen) -> Result<(), Failure> {
-        let Signals { mut terminate, mut interrupt, mut hang_up } = self.signals;
+        let Signals { mut stop, mut hang_up } = self.signals;
         let mut told = 0;
         let ended = loop {
             tokio::select! {
                 ended = self.node.wait() => break ended,
                 _ = hang_up.recv() => reload(config, place),
-                _ = async { tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () } } => {
+                _ = stop.told_to_stop() => {
                     told += 1;
                     let grace = config.drain_timeout.value;
                     if told == 1 {
