@@ -12,7 +12,7 @@ use umbel_proto::{Millis, TaskName};
 use umbel_scheduler::limits::{AGAIN_MS, LOOK_MS, MARGIN_MS, SLACK_MS, SOON_MS, TURN_STRETCH, Turn, WINDOW_FROM};
 
 use super::{Ask, Done, LimitRule, Limits, LimitsError};
-use crate::redis::{Link, RedisError, answer, script::Script, tracking::Tracking};
+use crate::redis::{Link, RedisError, answer, keys::limits_under, script::Script, tracking::Tracking};
 
 static TURN: Script = Script::new("turn", include_str!("../redis/scripts/turn.lua"));
 static TURNED: Script = Script::new("turned", include_str!("../redis/scripts/turned.lua"));
@@ -46,7 +46,7 @@ impl RedisLimits {
     }
 
     fn rules_key(&self) -> String {
-        format!("{}umbel:limits", self.prefix)
+        limits_under(&self.prefix)
     }
 }
 

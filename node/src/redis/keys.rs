@@ -23,6 +23,11 @@ impl Default for Layout {
     }
 }
 
+/// Hash: task to how it is limited, behind a prefix: the broker's, or that of the results where they keep the limits.
+pub(crate) fn limits_under(prefix: &str) -> String {
+    format!("{prefix}umbel:limits")
+}
+
 /// The names of the broker's keys: kombu's, and Umbel's own.
 #[derive(Debug, Clone)]
 pub struct Keys {
@@ -134,7 +139,7 @@ impl Keys {
 
     /// Hash: task to how it is limited.
     pub fn limits(&self) -> String {
-        self.own("limits")
+        limits_under(self.prefix())
     }
 
     /// Hash: queue to the message last seen at its head and since when.
