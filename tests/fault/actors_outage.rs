@@ -1,47 +1,21 @@
 //! A store that goes away: an outage is a state, not an incident.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 use umbel::{
     Signature,
     actors::report::Link,
-    brokers::{
-        Backbone, Broker, BrokerError, DeadLetter, Delivery, Held as HeldDelivery, Peeked, QueueStatus, Returns, Subscribe, Subscription,
-    },
+    brokers::Backbone,
     ledgers::{Ledger, LedgerError},
 };
-use umbel_proto::QueueName;
-use umbel_scheduler::{
-    Acknowledge, Answer, Commit, Effect, Publish, ReadyChord, Release,
-    revocation::{Revocation, Revoked},
-};
+use umbel_scheduler::{Acknowledge, Answer, Commit, Effect, ReadyChord};
 use umbel_tests::wait::{BOUND, until_async};
 
-use super::rig::{Held, Rig, double, store, sum};
-
-/// A switch: on is out of order.
-#[derive(Debug, Clone, Default)]
-struct Outage {
-    on: Arc<AtomicBool>,
-    refused: Arc<AtomicU64>,
-}
-
-impl Outage {
-    fn set(&self, on: bool) {
-        self.on.store(on, Ordering::SeqCst);
-    }
-
-    fn strikes(&self) -> bool {
-        let on = self.on.load(Ordering::SeqCst);
-        self.refused.fetch_add(u64::from(on), Ordering::SeqCst);
-        on
-    }
-}
+use super::{
+    faulty::{Faulty, Outage},
+    rig::{Held, Rig, double, store, sum},
+};
 
 #[derive(Debug)]
 struct FlakyLedger {
@@ -81,82 +55,6 @@ impl Ledger for FlakyLedger {
     }
 }
 
-#[derive(Debug)]
-struct FlakyBroker {
-    inner: Arc<dyn Broker>,
-    outage: Outage,
-}
-
-#[derive(Debug)]
-struct FlakySubscription {
-    inner: Box<dyn Subscription>,
-    outage: Outage,
-}
-
-fn away() -> BrokerError {
-    BrokerError::Unavailable { kind: "flaky", reason: "the test has switched it off".to_owned() }
-}
-
-#[async_trait]
-impl Subscription for FlakySubscription {
-    async fn fetch(&mut self, max: u32) -> Result<Vec<Delivery>, BrokerError> {
-        if self.outage.strikes() {
-            return Err(away());
-        }
-        self.inner.fetch(max).await
-    }
-    fn returns(&self) -> Returns {
-        self.inner.returns()
-    }
-    async fn close(self: Box<Self>) -> Result<(), BrokerError> {
-        self.inner.close().await
-    }
-}
-
-#[async_trait]
-impl Broker for FlakyBroker {
-    fn kind(&self) -> &'static str {
-        "flaky"
-    }
-    async fn publish(&self, batch: Vec<Publish>) -> Vec<Result<(), BrokerError>> {
-        self.inner.publish(batch).await
-    }
-    async fn subscribe(&self, request: Subscribe) -> Result<Box<dyn Subscription>, BrokerError> {
-        let inner = self.inner.subscribe(request).await?;
-        Ok(Box::new(FlakySubscription { inner, outage: self.outage.clone() }))
-    }
-    async fn release(&self, batch: Vec<(HeldDelivery, Release)>) -> Vec<Result<bool, BrokerError>> {
-        self.inner.release(batch).await
-    }
-    async fn queues(&self) -> Result<Vec<QueueStatus>, BrokerError> {
-        self.inner.queues().await
-    }
-    async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError> {
-        self.inner.purge(queue).await
-    }
-    async fn peek(&self, queue: &QueueName, limit: usize) -> Result<Vec<Peeked>, BrokerError> {
-        self.inner.peek(queue, limit).await
-    }
-    async fn pause(&self, queue: &QueueName, paused: bool) -> Result<(), BrokerError> {
-        self.inner.pause(queue, paused).await
-    }
-    async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
-        self.inner.dead(limit).await
-    }
-    async fn dead_retry(&self, id: &str) -> Result<bool, BrokerError> {
-        self.inner.dead_retry(id).await
-    }
-    async fn dead_drop(&self, id: &str) -> Result<bool, BrokerError> {
-        self.inner.dead_drop(id).await
-    }
-    async fn revoke(&self, orders: &[Revocation]) -> Result<(), BrokerError> {
-        self.inner.revoke(orders).await
-    }
-    fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {
-        self.inner.revoked()
-    }
-}
-
 fn work() -> Vec<Signature> {
     let chords = (0..20).map(|n| Signature::chord((0..5).map(|m| double::s(n + m)), sum::partial()));
     chords.chain([Signature::group((0..300).map(double::s))]).collect()
@@ -185,8 +83,8 @@ async fn an_outage_of_the_ledger_loses_nothing() {
         (stopped && matches!(report.ledger, Link::Reconnecting { .. })).then_some(())
     })
     .await;
-    let before = outage.refused.load(Ordering::SeqCst);
-    until_async("it asks again", || async { (outage.refused.load(Ordering::SeqCst) > before + 2).then_some(()) }).await;
+    let before = outage.struck();
+    until_async("it asks again", || async { (outage.struck() > before + 2).then_some(()) }).await;
     outage.set(false);
     for result in &results {
         result.wait(BOUND).await.unwrap().iter().for_each(|record| assert!(record.error().is_none(), "{record:?}"));
@@ -202,8 +100,8 @@ async fn an_outage_of_the_ledger_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_the_broker_is_a_state() {
     let backbone = store();
-    let outage = Outage::default();
-    let broker = Arc::new(FlakyBroker { inner: backbone.broker.clone(), outage: outage.clone() });
+    let broker = Arc::new(Faulty::new(backbone.broker.clone()));
+    let outage = broker.fetching.clone();
     let Backbone { backend, ledger, .. } = backbone.clone();
     let rig = Rig::start_on(backbone, |builder| builder.backbone(broker, backend, ledger)).await;
     outage.set(true);

@@ -2,28 +2,16 @@
 //!
 //! The broker is the embedded one, with a place in front of it where a step fails as it does for a node that dies there.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use tokio::sync::watch;
 use umbel::{
     backends::{Backend, redis::RedisBackend},
-    brokers::{Backbone, Broker, BrokerError, DeadLetter, Delivery, Held, Peeked, QueueStatus, Subscribe, Subscription},
+    brokers::{Backbone, Broker, Delivery, Held, Subscription},
     embedded::{Store, StoreOptions},
     ledgers::{Ledger, Taken, phased::PhasedLedger},
-    proto::{QueueName, State},
+    proto::State,
     redis::{RedisOptions, Target},
-    scheduler::{
-        Answer, Commit, Effect, Fence, Publish, Release, RunId,
-        admission::Ended,
-        revocation::{Revocation, Revoked},
-    },
+    scheduler::{Answer, Commit, Effect, Fence, Release, RunId, admission::Ended},
 };
 use umbel_tests::{
     conformance::making::{self, ack, fetch, fetch_one, invocation, message, result},
@@ -31,69 +19,10 @@ use umbel_tests::{
     wait::until_async,
 };
 
-/// A broker whose steps fail on demand.
-#[derive(Debug)]
-struct Brittle {
-    inner: Arc<dyn Broker>,
-    /// What is published goes out, and nobody says so.
-    publishing: AtomicBool,
-    /// Nothing is paid.
-    paying: AtomicBool,
-}
-
-fn gone() -> BrokerError {
-    BrokerError::Unavailable { kind: "brittle", reason: "cut off".to_owned() }
-}
-
-#[async_trait]
-impl Broker for Brittle {
-    fn kind(&self) -> &'static str {
-        "brittle"
-    }
-    async fn publish(&self, batch: Vec<Publish>) -> Vec<Result<(), BrokerError>> {
-        let answers = self.inner.publish(batch).await;
-        if self.publishing.load(Ordering::Relaxed) { answers.iter().map(|_| Err(gone())).collect() } else { answers }
-    }
-    async fn subscribe(&self, request: Subscribe) -> Result<Box<dyn Subscription>, BrokerError> {
-        self.inner.subscribe(request).await
-    }
-    async fn release(&self, batch: Vec<(Held, Release)>) -> Vec<Result<bool, BrokerError>> {
-        if self.paying.load(Ordering::Relaxed) { batch.iter().map(|_| Err(gone())).collect() } else { self.inner.release(batch).await }
-    }
-    async fn holds(&self, deliveries: &[Held]) -> Result<Vec<bool>, BrokerError> {
-        self.inner.holds(deliveries).await
-    }
-    async fn queues(&self) -> Result<Vec<QueueStatus>, BrokerError> {
-        self.inner.queues().await
-    }
-    async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError> {
-        self.inner.purge(queue).await
-    }
-    async fn peek(&self, queue: &QueueName, limit: usize) -> Result<Vec<Peeked>, BrokerError> {
-        self.inner.peek(queue, limit).await
-    }
-    async fn pause(&self, queue: &QueueName, paused: bool) -> Result<(), BrokerError> {
-        self.inner.pause(queue, paused).await
-    }
-    async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
-        self.inner.dead(limit).await
-    }
-    async fn dead_retry(&self, id: &str) -> Result<bool, BrokerError> {
-        self.inner.dead_retry(id).await
-    }
-    async fn dead_drop(&self, id: &str) -> Result<bool, BrokerError> {
-        self.inner.dead_drop(id).await
-    }
-    async fn revoke(&self, orders: &[Revocation]) -> Result<(), BrokerError> {
-        self.inner.revoke(orders).await
-    }
-    fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {
-        self.inner.revoked()
-    }
-}
+use super::faulty::Faulty;
 
 struct Rig {
-    broker: Arc<Brittle>,
+    broker: Arc<Faulty>,
     ledger: PhasedLedger,
     backend: Arc<RedisBackend>,
     redis: RedisServer,
@@ -105,7 +34,7 @@ impl Rig {
         let (folder, redis) = (tempfile::tempdir().unwrap(), RedisServer::default());
         let Backbone { broker: inner, .. } =
             Backbone::embedded(Store::open(folder.path().join("store"), StoreOptions::default()).unwrap()).unwrap();
-        let broker = Arc::new(Brittle { inner, publishing: AtomicBool::new(false), paying: AtomicBool::new(false) });
+        let broker = Arc::new(Faulty::new(inner));
         let backend = Arc::new(RedisBackend::open(Target::parse(&redis.url(1)).unwrap(), RedisOptions::default()));
         let ledger = PhasedLedger::new(broker.clone(), backend.clone());
         Self { broker, ledger, backend, redis, _folder: folder }
@@ -159,9 +88,9 @@ async fn what_is_stored_has_ended() {
     let mut node = rig.node("q").await;
     let delivery = fetch_one(&mut node).await;
     assert_eq!(rig.ended(&delivery).await, None);
-    rig.broker.paying.store(true, Ordering::Relaxed);
+    rig.broker.paying.set(true);
     assert!(!rig.fail(&delivery, "e").await);
-    rig.broker.paying.store(false, Ordering::Relaxed);
+    rig.broker.paying.set(false);
     let (_node, delivery) = again(&rig, node, delivery, "q").await;
     assert_eq!(rig.ended(&delivery).await, Some(Ended::Whole));
     // Its taker did not hear of it in time: then the ending that is there stands.
@@ -181,9 +110,9 @@ async fn one_of_two_copies_runs() {
     making::publish(&*rig.broker, vec![message("q", "m")]).await;
     let mut node = rig.node("q").await;
     let delivery = fetch_one(&mut node).await;
-    rig.broker.publishing.store(true, Ordering::Relaxed);
+    rig.broker.publishing.set(true);
     assert!(!rig.fail(&delivery, "e").await);
-    rig.broker.publishing.store(false, Ordering::Relaxed);
+    rig.broker.publishing.set(false);
     let (_node, delivery) = again(&rig, node, delivery, "q").await;
     assert_eq!(rig.ended(&delivery).await, None, "nothing of it is stored");
     assert!(rig.fail(&delivery, "e").await);

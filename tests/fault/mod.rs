@@ -9,6 +9,7 @@ mod amqp_alarms;
 mod amqp_nodes;
 pub(crate) mod crash;
 mod endings;
+mod faulty;
 mod python;
 mod redis;
 mod redis_nodes;
