@@ -22,7 +22,7 @@ def echo(text, number):
 
 @app.task(name="tests.nap")
 async def nap(text, number):
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # workload: ten milliseconds of waiting, which is what T9 counts
     return number
 
 

@@ -28,12 +28,12 @@ impl Worker {
             // The yardstick, to try the rules on.
             Ok("celery") => {
                 let mut command = command(&python(version), server);
-                command.args(["-m", "celery", "-A", "canvas_cases", "worker", "-c", "2"]);
+                command.args(["-m", "celery", "-A", "canvas_tasks", "worker", "-c", "2"]);
                 command
             }
             _ => {
                 let mut command = command(Path::new(env!("CARGO_BIN_EXE_node-under-test")), server);
-                command.args(["worker", "-A", "canvas_cases", "-c", "2", "-n", "canvas@test", "--python"]).arg(python(version));
+                command.args(["worker", "-A", "canvas_tasks", "-c", "2", "-n", "canvas@test", "--python"]).arg(python(version));
                 command
             }
         };

@@ -1,4 +1,4 @@
-"""Workflows of Python tasks: an application whose tasks a worker runs; as a program, a client that says of each case what came of it.
+"""Workflows of Python tasks (canvas_tasks.py): a client that says of each case what came of it.
 
 The numbers are those of the canvas rules: `rule_*` hold for every worker; in the cases `w_*` Celery's own hangs, loses failures or
 wedges, in the cases `p_*` it is wrong inside the process of the task, and a node has to be right.
@@ -8,145 +8,39 @@ name of each case with null, or with what went wrong.
 """
 
 import json
-import os
 import sys
 import time
 import traceback
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-from celery import Celery, chain, chord, group, signature
+from celery import chain, chord, group
 from celery.result import GroupResult
 
-app = Celery("canvas_cases", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
-app.set_default()
-app.conf.update(
-    broker_connection_retry_on_startup=True,
-    broker_pool_limit=None,
-    redis_socket_timeout=60,
-    result_expires=3600,
-    task_track_started=False,
-    worker_hijack_root_logger=False,
+from canvas_tasks import (
+    add,
+    app,
+    bad_errback,
+    become,
+    echo,
+    fail,
+    flaky,
+    insatiable,
+    keyed,
+    late,
+    new_errback,
+    note,
+    notes,
+    old_errback,
+    pair,
+    quiet,
+    spawn,
+    total,
+    unlucky,
 )
 
 # Far longer than any workflow here takes on a busy machine.
 WAIT = 30
-
-
-def write(key, value):
-    """Notes something where the client can see it."""
-    app.backend.client.rpush(f"notes:{key}", json.dumps(value))
-
-
-def notes(key):
-    return [json.loads(note) for note in app.backend.client.lrange(f"notes:{key}", 0, -1)]
-
-
-@app.task
-def echo(value=None):
-    return value
-
-
-@app.task
-def add(a, b=0):
-    return a + b
-
-
-@app.task
-def pair(a, b):
-    return [a, b]
-
-
-@app.task
-def total(numbers):
-    return sum(numbers)
-
-
-@app.task
-def keyed(value, **kwargs):
-    return [value, kwargs]
-
-
-@app.task
-def fail(*args):
-    raise ValueError("bad")
-
-
-@app.task
-def fail_if(value):
-    if value == "fail":
-        raise ValueError("bad")
-    return value
-
-
-@app.task
-def note(value, key):
-    write(key, value)
-    return value
-
-
-@app.task
-def late(value, key, until):
-    """Ends when another has noted something."""
-    while len(notes(key)) < until:
-        time.sleep(0.01)
-    return value
-
-
-@app.task(bind=True, max_retries=3)
-def flaky(self, value, times, key):
-    """Fails so many times before it returns."""
-    write(key, self.request.retries)
-    if self.request.retries < times:
-        raise self.retry(countdown=0)
-    return value
-
-
-@app.task(bind=True, max_retries=2)
-def insatiable(self, because):
-    raise self.retry(exc=ValueError("tired") if because else None, countdown=0)
-
-
-@app.task(autoretry_for=(KeyError,), max_retries=3, default_retry_delay=0)
-def unlucky(key):
-    write(key, 1)
-    raise KeyError("unlucky")
-
-
-@app.task(bind=True)
-def become(self, replacement):
-    """Puts a workflow in its own place."""
-    return self.replace(signature(replacement, app=app))
-
-
-@app.task(bind=True)
-def spawn(self, value):
-    echo.delay(value)
-    return value
-
-
-@app.task(ignore_result=True)
-def quiet(value=None):
-    return value
-
-
-@app.task
-def old_errback(task_id, *, key):
-    """One positional parameter: a task of its own."""
-    write(key, task_id)
-
-
-@app.task
-def new_errback(request, exc, trace, key):
-    """Called in the process of the failed task."""
-    write(key, [request.id, type(exc).__name__, str(exc)])
-
-
-@app.task
-def bad_errback(request, exc, trace, key):
-    write(key, request.id)
-    raise RuntimeError("the errback's own")
-
 
 CASES = {}
 
