@@ -28,7 +28,7 @@ pub(super) struct Place {
     /// The Python application, as `celery -A` takes it
     #[arg(short = 'A', long, global = true, value_name = "APP")]
     app: Option<String>,
-    /// Where tasks wait: umbel:///path/to/store [env: UMBEL_BROKER_URL, CELERY_BROKER_URL]
+    /// Where tasks wait: umbel:///path/to/store, redis://host/0, amqp://host/vhost [env: UMBEL_BROKER_URL, CELERY_BROKER_URL]
     #[arg(short, long, global = true, value_name = "URL")]
     broker: Option<String>,
     /// Where results are kept; without it where tasks wait [env: UMBEL_RESULTS_URL, CELERY_RESULT_BACKEND]
