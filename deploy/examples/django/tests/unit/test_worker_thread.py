@@ -1,5 +1,7 @@
 """Celery's own pytest support: a worker in a thread of the test, on a broker in memory."""
 
+import time
+
 import pytest
 from apps.accounts.models import Account
 from apps.accounts.tasks import report_on_all_accounts, statistics
@@ -19,8 +21,12 @@ def worker(transactional_db):
 def test_a_run_is_executed_and_kept(worker):
     run = TaskRun.objects.create(pipeline="add_up", payload={"numbers": [4, 5]})
     assert execute_task.delay(run.pk).get(timeout=30) == 9
-    run.refresh_from_db()
-    assert run.result == 9
+    # Workers store the result before they call `on_success`, which writes the row.
+    deadline = time.monotonic() + 30
+    while run.status != TaskRun.Status.SUCCESS and time.monotonic() < deadline:
+        time.sleep(0.02)
+        run.refresh_from_db()
+    assert (run.status, run.result) == (TaskRun.Status.SUCCESS, 9)
 
 
 def test_a_task_becomes_a_chord(worker):
