@@ -29,6 +29,7 @@ pub mod limits;
 pub mod node;
 pub mod redis;
 pub mod schedules;
+mod task;
 pub mod telemetry;
 pub mod telling;
 

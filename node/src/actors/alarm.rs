@@ -21,7 +21,7 @@ impl Alarm {
     /// An alarm that calls `ring`, once for each time it was set. The one who is rung says so with [`Alarm::rung`].
     pub(crate) fn new(ring: impl Fn() + Send + 'static) -> Self {
         let (next, mut set) = watch::channel(None);
-        let task = tokio::spawn(async move {
+        let task = crate::task::spawn(async move {
             loop {
                 let at = *set.borrow_and_update();
                 let changed = match at {

@@ -137,7 +137,7 @@ impl Actor for Beat {
 
     async fn post_stop(&self, _: ActorRef<BeatMsg>, state: &mut State) -> Result<(), ActorProcessingErr> {
         // Whoever is next need not wait for the end of the lease. Nobody waits for this: the lease ends by itself.
-        tokio::spawn(work::resign(state.schedules.clone(), state.candidate.clone()));
+        crate::task::spawn(work::resign(state.schedules.clone(), state.candidate.clone()));
         Ok(())
     }
 }

@@ -92,7 +92,7 @@ impl Actor for Control {
         let desk = Arc::new(Desk { shared, supervisor, fanout });
         let listening = {
             let desk = desk.clone();
-            tokio::spawn(async move {
+            crate::task::spawn(async move {
                 if let Err(panic) = AssertUnwindSafe(listen(&desk, &myself)).catch_unwind().await {
                     cast(&myself, ControlMsg::Deaf(panic_text(&*panic)));
                 }

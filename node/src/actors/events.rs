@@ -68,7 +68,7 @@ impl Actor for Events {
     async fn pre_start(&self, myself: ActorRef<EventsMsg>, args: EventsArgs) -> Result<State, ActorProcessingErr> {
         let EventsArgs { shared, supervisor } = args;
         let Some(fanout) = shared.broker.fanout() else {
-            let nothing = || AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
+            let nothing = || AbortOnDropHandle::new(crate::task::spawn(std::future::pending()));
             return Ok(State { _loops: [nothing(), nothing(), nothing()] });
         };
         let beating = keep("heartbeat", &myself, beat(shared.clone(), fanout.clone(), supervisor));
@@ -87,9 +87,9 @@ impl Actor for Events {
 /// Runs a loop, and tells the actor if it ends.
 fn keep(what: &'static str, myself: &ActorRef<EventsMsg>, run: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
     let myself = myself.clone();
-    AbortOnDropHandle::new(tokio::spawn(async move {
+    AbortOnDropHandle::new(crate::task::spawn(async move {
         // Dropped with this task, and the inner one with it.
-        let run = AbortOnDropHandle::new(tokio::spawn(run));
+        let run = AbortOnDropHandle::new(crate::task::spawn(run));
         let why = match run.await {
             Ok(()) => format!("the loop of {what} ended"),
             Err(error) => format!("the loop of {what}: {error}"),

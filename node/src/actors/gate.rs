@@ -113,14 +113,14 @@ impl Actor for Gate {
         let mut orders = shared.broker.revoked();
         let revoked = orders.borrow_and_update().clone();
         let gate = myself.clone();
-        let watching = tokio::spawn(async move {
+        let watching = crate::task::spawn(async move {
             while orders.changed().await.is_ok() {
                 let revoked = orders.borrow_and_update().clone();
                 cast(&gate, GateMsg::Revoked(revoked));
             }
         });
         let (mut tunings, gate) = (shared.registry.tunings(), myself.clone());
-        let tuning = tokio::spawn(async move {
+        let tuning = crate::task::spawn(async move {
             while tunings.changed().await.is_ok() {
                 cast(&gate, GateMsg::Retuned);
             }

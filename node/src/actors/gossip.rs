@@ -34,8 +34,8 @@ impl Actor for Gossip {
     type Arguments = Arc<Shared>;
 
     async fn pre_start(&self, myself: ActorRef<GossipMsg>, shared: Arc<Shared>) -> Result<State, ActorProcessingErr> {
-        let driving = tokio::spawn(async move {
-            let run = tokio::spawn(async move { driver::run(&shared).await });
+        let driving = crate::task::spawn(async move {
+            let run = crate::task::spawn(async move { driver::run(&shared).await });
             let run = AbortOnDropHandle::new(run);
             let why = match run.await {
                 Ok(Ok(())) => "the driver ended".to_owned(),

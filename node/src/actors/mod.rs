@@ -164,7 +164,7 @@ impl Credits {
         let left = excess - self.semaphore.forget_permits(excess);
         let semaphore = self.semaphore.clone();
         if left > 0 {
-            tokio::spawn(async move {
+            crate::task::spawn(async move {
                 for _ in 0..left {
                     // One by one: to wait for all of them would keep the fetch loop from those that come back meanwhile.
                     let Ok(permit) = semaphore.acquire().await else { return };

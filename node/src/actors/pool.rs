@@ -158,7 +158,7 @@ impl Actor for ExecutorPool {
         let PoolArgs { shared, aggregator, index, slots } = args;
         let ring = myself.clone();
         let (mut offer, told) = (shared.credits.offer.subscribe(), myself.clone());
-        let listening = tokio::spawn(async move {
+        let listening = crate::task::spawn(async move {
             while offer.changed().await.is_ok() {
                 let Offer { messages, .. } = *offer.borrow_and_update();
                 cast(&told, PoolMsg::Offered(messages));

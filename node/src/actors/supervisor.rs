@@ -383,7 +383,7 @@ impl State {
             self.set_alarm();
             self.shared.gauges.stand(Standing::Leaving);
             let (seat, myself, shared) = (self.seat.clone(), myself.clone(), self.shared.clone());
-            tokio::spawn(async move {
+            crate::task::spawn(async move {
                 tokio::join!(close(seat), farewell(&shared), events::farewell(&shared));
                 cast(&myself, SupervisorMsg::Closed);
             });

@@ -25,7 +25,9 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     AmqpOptions,
     error::{AmqpError, judge},
+    tls::Tls,
     url::Target,
+    wire::{self, WiredRuntime},
 };
 use crate::redis::link::jitter;
 
@@ -88,7 +90,7 @@ impl Link {
     /// A link to `target`, `what` being what it is for. It connects in the background; must be called within a runtime.
     pub fn open(target: Target, options: &AmqpOptions, what: &str) -> Self {
         let inner = Arc::new(Inner { target, live: watch::Sender::new(None), state: watch::Sender::new(LinkState::Connecting) });
-        tokio::spawn(keep(Arc::downgrade(&inner), options.clone(), what.to_owned()));
+        crate::task::spawn(keep(Arc::downgrade(&inner), options.clone(), what.to_owned()));
         Self(inner)
     }
 
@@ -265,20 +267,13 @@ pub(crate) async fn connect(target: &Target, turn: usize, options: &AmqpOptions,
             ..AMQPQueryString::default()
         },
     };
-    let tls = match &target.tls {
-        Some(tls) => {
-            // Unless the program has chosen already.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            tls.config()?
-        }
-        None => lapin::tcp::OwnedTLSConfig::default(),
-    };
+    let tls = target.tls.as_ref().map(Tls::config).transpose()?;
     let properties = ConnectionProperties::default()
         .with_connection_name(format!("{} {what}", options.name).into())
         .with_client_property("product".into(), "umbel".into())
         .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
-    let runtime = lapin::runtime::default_runtime().map_err(|error| judge(&error, "connecting"))?;
-    match timeout(CONNECT, Connection::connect_uri_with_config(uri, properties, tls, runtime)).await {
+    let reach = async move |uri: AMQPUri, _: WiredRuntime| Ok(wire::connect(&uri.authority.host, uri.authority.port, tls.clone()).await?);
+    match timeout(CONNECT, Connection::connector(uri, wire::runtime(), reach, properties)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(AmqpError::Unavailable(format!("{at}: {error}"))),
         Err(_) => Err(AmqpError::Unavailable(format!("{at} does not answer"))),

@@ -17,6 +17,7 @@ pub(crate) mod link;
 pub(crate) mod table;
 mod tls;
 mod url;
+mod wire;
 
 pub use error::AmqpError;
 pub use link::{Link, LinkState};

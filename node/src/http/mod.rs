@@ -208,8 +208,8 @@ impl Listener {
     pub fn serve(self, api: Api) -> Result<Server, ServeError> {
         let Self { address, listener, guard } = self;
         if let Some(node) = &api.node {
-            tokio::spawn(api.index.clone().follow(node.facts().subscribe()));
-            tokio::spawn(api.index.clone().hear(node.heard()));
+            crate::task::spawn(api.index.clone().follow(node.facts().subscribe()));
+            crate::task::spawn(api.index.clone().hear(node.heard()));
         }
         let stop = api.stop.clone();
         Server::start(listener, router(api, guard), stop).map_err(|error| ServeError::Listen { address, reason: error.to_string() })

@@ -34,7 +34,7 @@ impl Server {
     /// When the listener's address cannot be read.
     pub fn start(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, router, stop.clone()));
+        let task = crate::task::spawn(accept(listener, router, stop.clone()));
         Ok(Self { address, stop, task })
     }
 
@@ -72,7 +72,7 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
                 // Answers are small: waiting for more of them would only delay them. Failing to say so costs a little time.
                 let _ = stream.set_nodelay(true);
                 let (router, stop) = (router.clone(), stop.clone());
-                tokio::spawn(async move {
+                crate::task::spawn(async move {
                     serve(TokioIo::new(stream), router, stop).await;
                     drop(permit);
                 });

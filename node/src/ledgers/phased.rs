@@ -227,7 +227,7 @@ impl PhasedLedger {
             return;
         }
         let backend = Arc::clone(&self.backend);
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             if let Some(endings) = backend.endings()
                 && let Err(error) = endings.forget(&names).await
             {

@@ -30,7 +30,7 @@ pub(crate) struct Limiting {
 impl Limiting {
     pub(crate) fn new(keeper: Arc<dyn Limits>, by_broker: bool, configured: BTreeMap<TaskName, LimitRule>) -> Self {
         let (done, receiver) = mpsc::unbounded_channel();
-        let giving_back = tokio::spawn(give_back(Arc::clone(&keeper), receiver));
+        let giving_back = crate::task::spawn(give_back(Arc::clone(&keeper), receiver));
         let in_force = watch::Sender::new(Arc::new(Rules::new(&configured, BTreeMap::new())));
         let giving_back = AbortOnDropHandle::new(giving_back);
         Self { keeper, by_broker, in_force, configured, done, _giving_back: giving_back, keeping: std::sync::OnceLock::new() }
@@ -53,7 +53,7 @@ impl Limiting {
     pub(crate) async fn learn(&self) {
         self.refresh().await;
         let learning = keep_rules(Arc::clone(&self.keeper), self.configured.clone(), self.in_force.clone());
-        let _ = self.keeping.set(AbortOnDropHandle::new(tokio::spawn(learning)));
+        let _ = self.keeping.set(AbortOnDropHandle::new(crate::task::spawn(learning)));
     }
 }
 

@@ -11,12 +11,12 @@ use crate::actors::Shared;
 /// Takes over what there is at once, before the node takes work, and each change when it is heard of.
 pub(super) fn begin(shared: &Arc<Shared>) -> AbortOnDropHandle<()> {
     let Some(mut tunings) = shared.broker.tunings() else {
-        return AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
+        return AbortOnDropHandle::new(crate::task::spawn(std::future::pending()));
     };
     let mut known = tunings.borrow_and_update().clone();
     shared.registry.learn(&Tunings::default(), &known);
     let shared = shared.clone();
-    AbortOnDropHandle::new(tokio::spawn(async move {
+    AbortOnDropHandle::new(crate::task::spawn(async move {
         while tunings.changed().await.is_ok() {
             let now = tunings.borrow_and_update().clone();
             shared.registry.learn(&known, &now);

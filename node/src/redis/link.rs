@@ -119,7 +119,7 @@ impl Link {
         let (broken, reports) = mpsc::channel(8);
         let inner =
             Arc::new(Inner { target, connection: watch::Sender::new(None), state: watch::Sender::new(LinkState::Connecting), broken });
-        tokio::spawn(keep(Arc::downgrade(&inner), habits, reports));
+        crate::task::spawn(keep(Arc::downgrade(&inner), habits, reports));
         Self(inner)
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Flushed {
 
 /// Commits a batch, however long that takes, and lets its claims go. It outlives its aggregator by one answer.
 pub(super) fn spawn(shared: Arc<Shared>, aggregator: ActorRef<AggregatorMsg>, batch: Vec<Pending>) {
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let (commits, then): (Vec<Commit>, Vec<Then>) = batch.into_iter().map(|pending| (pending.commit, pending.then)).unzip();
         let Some(answers) = commit_all(&shared, &aggregator, commits).await else {
             // Nobody will ask again: what is not known to be durable goes back to its queues.
@@ -141,7 +141,7 @@ async fn commit_once(shared: &Shared, aggregator: &ActorRef<AggregatorMsg>, batc
 
 /// Looks for chords that nobody has concluded, at once and then for ever.
 pub(super) fn spawn_sweep(shared: Arc<Shared>, aggregator: ActorRef<AggregatorMsg>) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
+    AbortOnDropHandle::new(crate::task::spawn(async move {
         loop {
             match AssertUnwindSafe(shared.ledger.unconcluded(SWEEP_MAX)).catch_unwind().await {
                 Ok(Ok(chords)) if !chords.is_empty() => cast(&aggregator, AggregatorMsg::Swept(chords)),

@@ -27,7 +27,7 @@ pub struct Foreign {
 
 /// Watches what this node receives; ends with its handle.
 pub(super) fn look_out(mut events: Receiver<Arc<Event>>, beat: ActorRef<BeatMsg>) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
+    AbortOnDropHandle::new(crate::task::spawn(async move {
         loop {
             match events.recv().await {
                 Ok(event) if event.fact == Fact::Received => {

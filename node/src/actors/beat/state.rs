@@ -207,7 +207,7 @@ impl State {
         message: impl FnOnce(T) -> BeatMsg + Send + 'static,
     ) -> AbortOnDropHandle<()> {
         let myself = self.myself.clone();
-        AbortOnDropHandle::new(tokio::spawn(async move { cast(&myself, message(work.await)) }))
+        AbortOnDropHandle::new(crate::task::spawn(async move { cast(&myself, message(work.await)) }))
     }
 
     pub(super) fn asked(&mut self, asked: Asked) {

@@ -69,7 +69,7 @@ pub(crate) fn spawn(
     consumer: ActorRef<ConsumerMsg>,
     anew: bool,
 ) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
+    AbortOnDropHandle::new(crate::task::spawn(async move {
         let mut subscription = seat.lock_owned().await;
         if anew {
             *subscription = None;

@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_secs(15);
 
 /// Starts the watch.
 pub(crate) fn spawn(shared: Arc<Shared>, pace: Arc<Pace>, consumer: ActorRef<ConsumerMsg>) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
+    AbortOnDropHandle::new(crate::task::spawn(async move {
         let mut looked_at = None;
         loop {
             let before = pace.waiting();

@@ -103,7 +103,7 @@ impl State {
         }
         let asks: Vec<Ask> = asked.iter().map(Waiting::ask).collect();
         let (keeper, gate, at) = (self.shared.limits.keeper.clone(), self.myself.clone(), Instant::now());
-        self.turns.in_flight = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+        self.turns.in_flight = Some(AbortOnDropHandle::new(crate::task::spawn(async move {
             let answer = keeper.turns(&asks).await;
             cast(&gate, GateMsg::Turned(Turned { asked, at, answer }));
         })));

@@ -47,7 +47,7 @@ impl State {
         };
         let alive = self.alive.clone();
         let beat: Option<ActorRef<BeatMsg>> = self.beside.actor(Side::Beat).map(ActorRef::from);
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             let pools = alive.pools.iter().map(|pool| ask(pool.as_ref(), PoolMsg::Report));
             let (consumer, gate, aggregator, beat, pools) = tokio::join!(
                 ask(alive.consumer.as_ref(), ConsumerMsg::Report),

@@ -41,14 +41,14 @@ impl State {
             Order::Resize { by } => self.resize(|slots| slots.saturating_add_signed(isize::try_from(by).unwrap_or(0))),
             Order::Renew => alive.pools.iter().flatten().for_each(|pool| cast(pool, PoolMsg::Renew)),
             Order::Held(port) => {
-                tokio::spawn(async move {
+                crate::task::spawn(async move {
                     let pools = alive.pools.iter().map(|pool| ask(pool.as_ref(), PoolMsg::Held));
                     let (pools, gate) = tokio::join!(futures::future::join_all(pools), ask(alive.gate.as_ref(), GateMsg::Held));
                     reply(port, pools.into_iter().chain([gate]).flatten().flatten().collect());
                 });
             }
             Order::Terminate { which, signal, port } => {
-                tokio::spawn(async move {
+                crate::task::spawn(async move {
                     let which = &which;
                     let pools = alive
                         .pools

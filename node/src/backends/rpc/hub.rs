@@ -56,7 +56,7 @@ impl Hub {
         let hub = Arc::new(Self { heard: Mutex::default(), news: watch::Sender::new(0) });
         let queue = uuid::Uuid::new_v4().to_string();
         let listening = broker.listen_for_results(&queue);
-        tokio::spawn(listen(Arc::downgrade(&hub), Arc::downgrade(broker), queue, listening));
+        crate::task::spawn(listen(Arc::downgrade(&hub), Arc::downgrade(broker), queue, listening));
         hub
     }
 

@@ -176,7 +176,7 @@ impl Fanout for AmqpFanout {
         // The first time whoever asked waits; later losses are nobody's wait.
         let ready = begin(&self.0, &listen).await?;
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(keep_listening(Arc::clone(&self.0), listen, Arc::clone(&inbox), ready, stopped));
+        let task = crate::task::spawn(keep_listening(Arc::clone(&self.0), listen, Arc::clone(&inbox), ready, stopped));
         Ok(Box::new(AmqpListener { inbox, stop: Some(stop), _listening: AbortOnDropHandle::new(task) }))
     }
 }

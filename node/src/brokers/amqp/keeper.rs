@@ -133,7 +133,7 @@ pub(super) async fn start(
         holding: BTreeSet::new(),
         paused: state.borrow_and_update().paused.clone(),
     };
-    tokio::spawn(keeper.run(inbox, given_back, state, shared.alive(), Arc::clone(session)));
+    crate::task::spawn(keeper.run(inbox, given_back, state, shared.alive(), Arc::clone(session)));
     Ok(())
 }
 

@@ -67,7 +67,7 @@ pub(super) async fn answer_for(session: Weak<Session>, channel: Channel) -> Resu
     answer(what, bind).await?;
     let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
     let mut questions = answer(what, channel.basic_consume(queue, "".into(), options, FieldTable::default())).await?;
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         while let Some(Ok(question)) = questions.next().await {
             let Some(session) = session.upgrade().filter(|session| session.is_used() && !session.hand.is_dead()) else { continue };
             let Some(reply) = question.properties.reply_to().clone() else { continue };

@@ -113,8 +113,8 @@ impl ClusterState {
             notes,
             revoke_expires,
         });
-        tokio::spawn(follow(Arc::downgrade(&inner)));
-        tokio::spawn(write_notes(Arc::downgrade(&inner), noted));
+        crate::task::spawn(follow(Arc::downgrade(&inner)));
+        crate::task::spawn(write_notes(Arc::downgrade(&inner), noted));
         Self(inner)
     }
 
@@ -326,7 +326,7 @@ async fn read(inner: &Weak<Inner>, live: crate::amqp::link::Live) -> Result<(), 
             inner.revoked.send_replace(Arc::new(revoked));
             inner.learned.send_replace(Learned::Everything);
             if !old.is_empty() {
-                tokio::spawn(async move { inner.append(old).await });
+                crate::task::spawn(async move { inner.append(old).await });
             }
         }
     }

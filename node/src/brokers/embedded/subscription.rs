@@ -71,8 +71,8 @@ impl EmbeddedSubscription {
         };
         let (returns, returned) = Returns::new();
         // Not aborted with the subscription: deliveries may outlive it. It ends with the last of them.
-        tokio::spawn(carry_back(Arc::clone(&store), returned));
-        let renewing = tokio::spawn(renew(end.clone(), (lease / 3).min(RENEWAL)));
+        crate::task::spawn(carry_back(Arc::clone(&store), returned));
+        let renewing = crate::task::spawn(renew(end.clone(), (lease / 3).min(RENEWAL)));
         Ok(Self { store, holder, mailbox: Mailbox(end), returns, renewing })
     }
 

@@ -222,7 +222,7 @@ impl Binding {
 /// Enters a binding again and again.
 fn refresh(shared: &Arc<Shared>, binding: Binding) -> AbortOnDropHandle<()> {
     let shared = Arc::downgrade(shared);
-    AbortOnDropHandle::new(tokio::spawn(async move {
+    AbortOnDropHandle::new(crate::task::spawn(async move {
         let mut due = interval(REFRESH);
         due.tick().await;
         loop {
@@ -295,7 +295,7 @@ impl Answers {
             none => {
                 let (link, mut command) = (self.shared.link.clone(), redis::cmd("RPOP"));
                 command.arg(&self.list).arg(ANSWERS);
-                none.insert(tokio::spawn(async move { Ok(link.query::<Option<Vec<Vec<u8>>>>(&command).await?.unwrap_or_default()) }))
+                none.insert(crate::task::spawn(async move { Ok(link.query::<Option<Vec<Vec<u8>>>>(&command).await?.unwrap_or_default()) }))
             }
         };
         let taken = taking.await;

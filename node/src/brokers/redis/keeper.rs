@@ -37,14 +37,14 @@ const SWEEP: Duration = Duration::from_secs(100);
 
 /// Starts the keeper of a session.
 pub(super) fn start(shared: &Arc<Shared>, session: &Arc<Session>) {
-    tokio::spawn(keep(Arc::downgrade(shared), Arc::downgrade(session)));
+    crate::task::spawn(keep(Arc::downgrade(shared), Arc::downgrade(session)));
 }
 
 /// A way to give deliveries back without waiting.
 pub(super) fn returns(shared: &Arc<Shared>, session: &Arc<Session>) -> Returns {
     let (returns, mut receiver) = Returns::new();
     let (shared, session) = (Arc::downgrade(shared), Arc::downgrade(session));
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         while let Some(first) = receiver.recv().await {
             let mut held = vec![first];
             drain(&mut receiver, &mut held);

@@ -56,8 +56,8 @@ impl Shared {
             sessions: Mutex::default(),
             declared: Mutex::default(),
         });
-        tokio::spawn(revoked::listen(Arc::downgrade(&shared), shared.tracking.revoked()));
-        tokio::spawn(tunings::listen(Arc::downgrade(&shared), shared.tracking.tunings()));
+        crate::task::spawn(revoked::listen(Arc::downgrade(&shared), shared.tracking.revoked()));
+        crate::task::spawn(tunings::listen(Arc::downgrade(&shared), shared.tracking.tunings()));
         shared
     }
 

@@ -137,7 +137,7 @@ impl RedisSubscription {
             Some(taking) => taking,
             none => {
                 let (shared, session, wanted) = (Arc::clone(&self.shared), Arc::clone(&self.session), Arc::clone(&self.wanted));
-                none.insert(tokio::spawn(async move { session.take(&shared, &wanted, max.min(SLICE)).await }))
+                none.insert(crate::task::spawn(async move { session.take(&shared, &wanted, max.min(SLICE)).await }))
             }
         };
         let taken = taking.await;

@@ -95,7 +95,7 @@ impl NativeSlot {
         hurry_ends: bool,
     ) -> Result<End, SlotDied> {
         // On a task of its own: a future that blocks its thread must not keep the slot from answering.
-        let mut run = AbortOnDropHandle::new(tokio::spawn(Caught(future).in_current_span()));
+        let mut run = AbortOnDropHandle::new(crate::task::spawn(Caught(future).in_current_span()));
         let last = if hurry_ends { Order::Hurry } else { Order::Terminate };
         let order = tokio::select! {
             biased;
@@ -111,7 +111,7 @@ impl NativeSlot {
         if tokio::time::timeout(GRACE, &mut run).await.is_err() {
             let abandoned = self.executor.abandoned().clone();
             abandoned.add();
-            tokio::spawn(async move {
+            crate::task::spawn(async move {
                 let _ = run.await;
                 abandoned.remove();
             });

@@ -75,8 +75,8 @@ impl Parts {
         let (frames, inbox) = mpsc::channel(FRAMES);
         let (working, current) = watch::channel(None);
         let tail = Tail::default();
-        let read = tokio::spawn(read(Frames::new(reader), frames));
-        let output = tokio::spawn(Output { pipe: self.output, pid, tail: tail.clone(), current }.forward());
+        let read = crate::task::spawn(read(Frames::new(reader), frames));
+        let output = crate::task::spawn(Output { pipe: self.output, pid, tail: tail.clone(), current }.forward());
         // It cannot have been waited for yet: the template tells of its end after its beginning, in the order of its socket.
         let handle = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         Child { pid, handle, writer, orders: self.orders, inbox, end, working, tail, output, read, busy: false }

@@ -94,7 +94,7 @@ impl Nursery {
         let (template, report) = Template::start(&start).await?;
         let (asks, asked) = mpsc::channel(ASKERS);
         let ((end, told), (alive, ended)) = (watch::channel(false), watch::channel(()));
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             keep(start, template, asked, told).await;
             drop(alive);
         });

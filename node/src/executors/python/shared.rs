@@ -68,7 +68,7 @@ impl Shared {
     /// A process of `pool`, started when the first run wants it.
     pub(super) fn new(nursery: Nursery, pool: Pool) -> Self {
         let (to, said) = mpsc::channel(INBOX);
-        tokio::spawn(Driver { nursery, pool, child: None, runs: HashMap::new(), doomed: BTreeMap::new() }.drive(said));
+        crate::task::spawn(Driver { nursery, pool, child: None, runs: HashMap::new(), doomed: BTreeMap::new() }.drive(said));
         Self(to)
     }
 
@@ -203,7 +203,7 @@ impl Drop for Waiting<'_> {
         if !self.over {
             let (to, number) = (self.to.clone(), self.number);
             if to.try_send(Said::Gone { number }).is_err() {
-                tokio::spawn(async move { to.send(Said::Gone { number }).await });
+                crate::task::spawn(async move { to.send(Said::Gone { number }).await });
             }
         }
     }

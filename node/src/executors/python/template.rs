@@ -195,7 +195,7 @@ impl Template {
         let (_, current) = watch::channel(None);
         let pid = process.id().map_or(0, |pid| pid as i32);
         let output = Output { pipe: pipe::Receiver::from_owned_fd(output.into())?, pid, tail: tail.clone(), current };
-        tokio::spawn(output.forward());
+        crate::task::spawn(output.forward());
         Ok(Self { frames: Frames::new(reader), socket, process, tail })
     }
 

@@ -107,7 +107,7 @@ impl Inner {
         let Some(reign) = Reign::begin(&self.replica, name, lease).await? else { return Ok(self.follows(lease)) };
         let token = reign.token;
         self.reigns().insert(name.to_owned(), Arc::new(reign));
-        tokio::spawn(watch(Arc::downgrade(self), name.to_owned(), token));
+        crate::task::spawn(watch(Arc::downgrade(self), name.to_owned(), token));
         Ok(self.poll(name, Standing::Leads(Token(token))))
     }
 
@@ -138,7 +138,7 @@ impl Inner {
             pages.digest(uuid::Uuid::new_v4().as_u64_pair().0, SLICE)
         };
         let inner = Arc::clone(self);
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             if let Err(error) = inner.replica.append(what).await {
                 tracing::debug!(%error, "a digest of the log of schedules could not be written; the next will be");
             }
@@ -175,7 +175,7 @@ impl Schedules for AmqpSchedules {
     async fn campaign(&self, candidate: &Candidate) -> Result<Poll, BrokerError> {
         // An election is carried through even if nobody waits for it any more: the next question finds its outcome.
         let (inner, name, lease) = (Arc::clone(&self.0), candidate.name(), candidate.lease);
-        let campaign = tokio::spawn(async move { inner.campaign(&name, lease).await }).await;
+        let campaign = crate::task::spawn(async move { inner.campaign(&name, lease).await }).await;
         let failed = |error: tokio::task::JoinError| AmqpError::Unavailable(format!("an election has failed: {error}"));
         Ok(campaign.map_err(failed)??)
     }

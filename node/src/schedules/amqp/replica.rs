@@ -67,7 +67,7 @@ impl Replica {
     /// Begins to follow the log.
     pub(super) fn follow(shared: Arc<Shared>) -> Arc<Self> {
         let copy = Arc::new(Self { shared, pages: Mutex::default(), learned: watch::Sender::new(Learned::Not), waiting: Mutex::default() });
-        tokio::spawn(follow(Arc::downgrade(&copy)));
+        crate::task::spawn(follow(Arc::downgrade(&copy)));
         copy
     }
 
