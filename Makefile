@@ -17,7 +17,7 @@ proof: ## Prove Redis at length: 200 outages, 20 kills, 5,000 tasks and 500 chor
 		cargo test -p umbel-tests --test all -- --nocapture --test-threads=1 fault::redis_ compat::fleet
 
 beat: ## Kill the leader of beat again and again (KILLS=200)
-	UMBEL_BEAT_KILLS=$(or $(KILLS),200) cargo nextest run --release -p umbel-tests --no-capture beat::leaders
+	UMBEL_BEAT_KILLS=$(or $(KILLS),200) cargo nextest run --profile long --release -p umbel-tests --no-capture beat::leaders
 
 celery-suite: ## Run Celery's own integration suite against a node (SELECT="words of ids", SHARDS=2, WORKER=celery, CELERY=5.7.0)
 	@tests/setup
@@ -37,12 +37,12 @@ limits: ## Four nodes keep a limit of 100 starts a second for a minute (SECS=60)
 
 fleet-amqp: ## 5,000 tasks and 500 chords in a mixed fleet of Celery and nodes on RabbitMQ
 	@tests/setup
-	UMBEL_FLEET_TASKS=$(or $(TASKS),5000) cargo nextest run --workspace --no-capture -E 'test(/^compat::amqp::a_mixed_fleet/)'
+	UMBEL_FLEET_TASKS=$(or $(TASKS),5000) cargo nextest run --profile long --workspace --no-capture -E 'test(/^compat::amqp::a_mixed_fleet/)'
 
 restarts-amqp: ## Kill RabbitMQ fifty times under load, the node a hundred times, and nodes of a fleet twenty times
 	@tests/setup
 	UMBEL_AMQP_RESTARTS=$(or $(RESTARTS),50) UMBEL_CRASH_AMQP_ROUNDS=$(or $(ROUNDS),100) UMBEL_KILLS=$(or $(KILLS),20) \
-		cargo nextest run --workspace --no-capture \
+		cargo nextest run --profile long --workspace --no-capture \
 		-E 'test(/^fault::amqp::a_killed_server/) | test(/^fault::crash::.*rabbitmq$$/) | test(/^fault::amqp_nodes/)'
 
 demo: ## Count the words of a folder (FOLDER=path; this repository's sources by default)
