@@ -29,7 +29,7 @@ pub use card::{NodeCard, NodeLoad};
 pub use error::{DecodeError, EncodeError, Limits};
 pub use event::Event;
 pub use ids::{DeliveryTag, GroupId, NodeId, QueueName, TaskId, TaskName};
-pub use message::{Body, Embed, Envelope, Headers, Invocation, Properties, Raw, TimeLimit};
+pub use message::{Body, Chain, Embed, Envelope, Headers, Invocation, Properties, Raw, TimeLimit};
 pub use outcome::{Outcome, Retry, TaskError};
 pub use result::{ResultRecord, ResultTuple, State, inflate};
 pub use signature::{Options, Signature, SubtaskType};

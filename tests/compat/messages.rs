@@ -122,7 +122,7 @@ fn what_follows_is_followed() {
     following(&mut first, |embed| {
         embed.callbacks = vec![step("callback").arg("own")];
         // The next step is the last of the list.
-        embed.chain = vec![step("third").immutable(), step("second")];
+        embed.chain = vec![step("third").immutable(), step("second")].into();
     });
     let mut failing = call("failing", &[], &Map::from_iter([("fail".to_owned(), Value::Bool(true))]));
     following(&mut failing, |embed| embed.errbacks = vec![step("errback").arg("own").immutable()]);

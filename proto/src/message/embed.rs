@@ -1,7 +1,9 @@
 //! The third part of a body: what follows a task.
 
-use super::Embed;
-use crate::{DecodeError, Map, Signature, Value};
+use bytes::Bytes;
+
+use super::{Chain, Embed};
+use crate::{DecodeError, Limits, Map, Signature, Value, codec::json};
 
 impl Embed {
     /// Reads `{"callbacks", "errbacks", "chain", "chord"}`; null and missing keys mean that nothing follows.
@@ -18,11 +20,65 @@ impl Embed {
         Ok(embed)
     }
 
+    /// [`Embed::read`] from JSON.
+    pub(super) fn read_json(bytes: &Bytes, limits: Limits) -> Result<Self, DecodeError> {
+        let mut scanner = json::Scanner::new(bytes, limits.depth)?;
+        if scanner.peek() != b'{' {
+            return Self::read(json::parse(bytes, limits)?);
+        }
+        scanner.expect(b'{')?;
+        let mut embed = Self::default();
+        let mut first = true;
+        while !scanner.take(b'}') {
+            if !std::mem::take(&mut first) {
+                scanner.expect(b',')?;
+            }
+            let name = scanner.entry()?;
+            let within = |error: DecodeError| error.within(&name);
+            if name == "chain" && scanner.peek() == b'[' {
+                let range = scanner.skip().map_err(within)?;
+                embed.chain = Chain::read_json(&bytes.slice(range), limits).map_err(within)?;
+            } else {
+                let (_, value) = scanner.value().map_err(within)?;
+                embed.set(&name, value).map_err(within)?;
+            }
+        }
+        Ok(embed)
+    }
+
+    /// [`Embed::write`] as JSON.
+    pub(super) fn write_json(&self) -> String {
+        let mut out = String::with_capacity(256);
+        let list = |signatures: &[Signature]| match signatures {
+            [] => Value::Null,
+            some => Value::List(some.iter().map(Signature::to_value).collect()),
+        };
+        out.push_str("{\"callbacks\":");
+        json::push(&list(&self.callbacks), &mut out);
+        out.push_str(",\"errbacks\":");
+        json::push(&list(&self.errbacks), &mut out);
+        out.push_str(",\"chain\":");
+        self.chain.push_json(&mut out);
+        out.push_str(",\"chord\":");
+        match &self.chord {
+            None => out.push_str("null"),
+            Some(body) => json::push(&body.to_value(), &mut out),
+        }
+        for (name, value) in &self.other {
+            out.push(',');
+            json::push_text(name, &mut out);
+            out.push(':');
+            json::push(value, &mut out);
+        }
+        out.push('}');
+        out
+    }
+
     fn set(&mut self, name: &str, value: Value) -> Result<(), DecodeError> {
         match name {
             "callbacks" => self.callbacks = signatures(value)?,
             "errbacks" => self.errbacks = signatures(value)?,
-            "chain" => self.chain = signatures(value)?,
+            "chain" => self.chain = signatures(value)?.into(),
             "chord" if value.is_null() => {}
             "chord" => self.chord = Some(Box::new(Signature::from_owned(value)?)),
             _ => {
@@ -45,7 +101,7 @@ impl Embed {
         let mut map = Map::with_capacity(4 + self.other.len());
         map.insert("callbacks".to_owned(), list(&self.callbacks));
         map.insert("errbacks".to_owned(), list(&self.errbacks));
-        map.insert("chain".to_owned(), list(&self.chain));
+        map.insert("chain".to_owned(), self.chain.to_value());
         map.insert("chord".to_owned(), self.chord.as_ref().map_or(Value::Null, |body| body.to_value()));
         map.extend(self.other.iter().map(|(name, value)| (name.clone(), value.clone())));
         Value::Map(map)

@@ -84,6 +84,7 @@ fn join(args: &Raw, kwargs: &Raw, embed: &Embed) -> Result<Bytes, EncodeError> {
     };
     let embed = match (embed.is_empty(), serializer) {
         (true, Serializer::Json) => Bytes::from_static(br#"{"callbacks":null,"errbacks":null,"chain":null,"chord":null}"#),
+        (false, Serializer::Json) => embed.write_json().into(),
         _ => serializer.encode_as_is(&embed.write())?,
     };
     let mut body = BytesMut::with_capacity(args.bytes.len() + kwargs.len() + embed.len() + 4);

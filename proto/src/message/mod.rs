@@ -1,5 +1,6 @@
 //! Task messages: the transport's [`Envelope`], and the [`Invocation`] it holds.
 
+mod chain;
 mod decode;
 mod embed;
 mod encode;
@@ -9,6 +10,7 @@ mod properties;
 mod split;
 mod v1;
 
+pub use chain::Chain;
 pub use kombu::Unacked;
 
 use bytes::Bytes;
@@ -162,7 +164,7 @@ pub struct Embed {
     /// Sent after failure.
     pub errbacks: Vec<Signature>,
     /// The rest of the chain, next one last (as on the wire).
-    pub chain: Vec<Signature>,
+    pub chain: Chain,
     /// The body of the chord this task is a header member of.
     pub chord: Option<Box<Signature>>,
     /// Keys that this version does not know, kept as they came.

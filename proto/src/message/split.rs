@@ -31,6 +31,9 @@ pub(super) fn split(serializer: Serializer, bytes: &Bytes, limits: Limits) -> Re
     };
     let embed = match &bytes[parts.embed.clone()] {
         nothing if NOTHING_FOLLOWS.contains(&nothing) => Embed::default(),
+        _ if serializer == Serializer::Json => {
+            Embed::read_json(&bytes.slice(parts.embed), limits).map_err(|error| error.within("body[2]"))?
+        }
         some => serializer.decode(some, limits).and_then(Embed::read).map_err(|error| error.within("body[2]"))?,
     };
     let raw = |range: Range<usize>| Raw { serializer, bytes: bytes.slice(range) };

@@ -95,6 +95,45 @@ fn what_follows_is_kept_with_keys_nobody_knows() {
     assert_eq!(Invocation::decode(&sent, Limits::default()).unwrap(), invocation);
 }
 
+/// Steps of a chain are handed on as they came, whatever else changes.
+#[test]
+fn steps_are_written_as_they_came() {
+    let step = |name: &str| {
+        format!(r#"{{"task": "{name}", "args": [1e2, "\u00e9é"], "kwargs": {{}}, "options": {{}}, "immutable": false,  "z": null}}"#)
+    };
+    let body = format!(r#" [[], {{}}, {{"callbacks": null, "ch\u0061in" : [ {} , {}], "chord": null}}]"#, step("last"), step("next"));
+    let envelope = Envelope { body: body.into(), ..envelope() };
+    let mut invocation = Invocation::decode(&envelope, Limits::default()).unwrap();
+    let Body::Parts { embed, .. } = &mut invocation.body else { panic!("parts") };
+    let (next, rest) = embed.chain.split_last().unwrap();
+    assert_eq!((next.task.as_str(), rest.len(), rest[0].task.as_str()), ("next", 1, "last"));
+    embed.chain = rest;
+    embed.callbacks.push(Signature::new("callback"));
+    let sent = invocation.encode("tag", None).unwrap();
+    assert!(std::str::from_utf8(&sent.body).unwrap().contains(&format!(r#""chain":[{}],"chord":null"#, step("last"))));
+    assert_eq!(Invocation::decode(&sent, Limits::default()).unwrap(), invocation);
+
+    // What is not JSON is written anew.
+    let Body::Parts { args, kwargs, .. } = &mut invocation.body else { panic!("parts") };
+    *args = Raw { serializer: Serializer::Msgpack, bytes: Serializer::Msgpack.encode(&Value::List(Vec::new())).unwrap() };
+    *kwargs = Raw { serializer: Serializer::Msgpack, bytes: Serializer::Msgpack.encode(&Value::Map(Map::new())).unwrap() };
+    let sent = invocation.encode("tag", None).unwrap();
+    assert_eq!(Invocation::decode(&sent, Limits::default()).unwrap().embed().chain, invocation.embed().chain);
+}
+
+/// Of equal keys the last wins, as for Python.
+#[test]
+fn the_last_of_two_chains_counts() {
+    let step = r#"{"task":"a","args":[],"kwargs":{},"options":{},"immutable":true}"#;
+    let body = |embed: &str| Envelope { body: format!("[[],{{}},{{{embed}}}]").into(), ..envelope() };
+    let read = |embed: &str| Invocation::decode(&body(embed), Limits::default()).map(|read| read.embed().chain.len());
+    assert_eq!(read(&format!(r#""chain":[{step}],"chain":null"#)).unwrap(), 0);
+    assert_eq!(read(&format!(r#""chain":null,"chain":[{step},{step}]"#)).unwrap(), 2);
+    assert_eq!(read(r#""chain":[]"#).unwrap(), 0);
+    assert_eq!(read(r#""chain":{}"#).unwrap_err().field, "body[2].chain");
+    assert_eq!(read(&format!(r#""chain":[{step},{{"task":""}}]"#)).unwrap_err().field, "body[2].chain[1].task");
+}
+
 #[test]
 fn arguments_of_another_serializer_are_written_again() {
     let mut invocation = Invocation::new("t".into(), "i".into(), &[Value::Int(1)], &Map::new()).unwrap();

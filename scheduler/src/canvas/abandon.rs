@@ -33,8 +33,8 @@ pub(crate) struct Abandon<'a> {
 
 impl Abandon<'_> {
     /// Ends the rest of a chain, which is written next one last. A step that cannot be read ends nothing but itself.
-    pub(crate) fn rest(&mut self, chain: &[Signature]) {
-        for (index, step) in chain.iter().rev().enumerate() {
+    pub(crate) fn rest<'s>(&mut self, chain: impl DoubleEndedIterator<Item = &'s Signature>) {
+        for (index, step) in chain.rev().enumerate() {
             if let Ok(Some(node)) = Builder::new(self.seed).build(step, &Id::Own, &format!("never.{index}")) {
                 // Nothing can be done about a membership that cannot be read.
                 let _ = self.node(&node, true);
@@ -49,7 +49,7 @@ impl Abandon<'_> {
             Node::Chain(nodes) => nodes.iter().try_for_each(|node| self.node(node, parts)),
             Node::Group(cluster) => {
                 cluster.members.iter().try_for_each(|member| self.node(member, parts))?;
-                self.rest(&cluster.each);
+                self.rest(cluster.each.iter());
                 self.store(TaskId::from(cluster.id.as_str()));
                 Ok(())
             }

@@ -1,6 +1,6 @@
 //! Nodes into effects: messages, and the chords they are counted by.
 
-use umbel_proto::{Map, Millis, Signature, TaskId, TaskName, Value};
+use umbel_proto::{Chain, Map, Millis, Signature, TaskId, TaskName, Value};
 
 use super::{
     CanvasError, MAX_TASKS, Sender, Specs, message,
@@ -56,19 +56,34 @@ impl<'a> Planner<'a> {
     /// When something in it has no form on the wire, or it is too large. What was planned before it is then incomplete.
     pub(crate) fn emit(&mut self, node: Node) -> Result<(), CanvasError> {
         match node {
-            Node::Task(task) => self.publish(task),
+            Node::Task(task) => self.publish(task, Chain::default()),
             Node::Chain(nodes) => self.emit(unroll(nodes)),
             Node::Group(cluster) => self.group(cluster),
             Node::Chord(cluster, body) => self.chord(cluster, *body),
         }
     }
 
-    fn publish(&mut self, task: Signature) -> Result<(), CanvasError> {
+    /// Sends a node that `rest` follows.
+    ///
+    /// # Errors
+    /// As [`Planner::emit`].
+    pub(crate) fn emit_before(&mut self, mut node: Node, rest: Chain) -> Result<(), CanvasError> {
+        match node {
+            // The common case: the rest is handed on as it is.
+            Node::Task(task) if task.options.get("chain").is_none() => self.publish(task, rest),
+            _ => {
+                node.follow(&rest.iter().cloned().collect::<Vec<_>>());
+                self.emit(node)
+            }
+        }
+    }
+
+    fn publish(&mut self, task: Signature, rest: Chain) -> Result<(), CanvasError> {
         self.tasks += 1;
         if self.tasks > MAX_TASKS {
             return Err(CanvasError::TooLarge);
         }
-        let publish = message::publish(task, self)?;
+        let publish = message::publish(task, rest, self)?;
         self.effects.push(Effect::Publish(Box::new(publish)));
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! A signature into a message: what each option of `apply_async` means on the wire (wire contract §1.1–1.3, §5.1).
 
 use umbel_proto::{
-    Body, DecodeError, Embed, EncodeError, Invocation, Map, Millis, Options, Raw, Signature, SubtaskType, TaskName, TimeLimit, Timestamp,
-    Value, codec::Serializer, repr,
+    Body, Chain, DecodeError, Embed, EncodeError, Invocation, Map, Millis, Options, Raw, Signature, SubtaskType, TaskName, TimeLimit,
+    Timestamp, Value, codec::Serializer, repr,
 };
 
 use super::{CanvasError, emit::Planner};
@@ -55,7 +55,9 @@ fn is_deeper(value: &Value, left: usize) -> bool {
 }
 
 /// The message for `task`, whose `task_id` is given, and where it goes.
-pub(super) fn publish(task: Signature, planner: &Planner<'_>) -> Result<Publish, CanvasError> {
+///
+/// `rest` follows it; if there is any, the task's own options name none.
+pub(super) fn publish(task: Signature, rest: Chain, planner: &Planner<'_>) -> Result<Publish, CanvasError> {
     let id = task.options.task_id().ok_or_else(|| DecodeError::new("options.task_id", "missing"))?;
     let options = &task.options;
     check_depth(&options.0)?;
@@ -67,7 +69,7 @@ pub(super) fn publish(task: Signature, planner: &Planner<'_>) -> Result<Publish,
         *embed = Embed {
             callbacks: options.link()?,
             errbacks: options.link_error()?,
-            chain: options.chain()?,
+            chain: if rest.is_empty() { options.chain()?.into() } else { rest },
             chord: options.chord()?.map(Box::new),
             other: Map::new(),
         };

@@ -54,7 +54,7 @@ impl Run<'_> {
             now: self.context.now,
             effects: &mut effects,
         };
-        abandon.rest(&self.invocation.embed().chain);
+        abandon.rest(self.invocation.embed().chain.iter());
         effects
     }
 

@@ -1,6 +1,6 @@
 //! The task returned: callbacks, next step, result, chord part.
 
-use umbel_proto::{EncodeError, GroupId, Map, ResultTuple, Signature, State, Value, codec::Serializer};
+use umbel_proto::{Chain, EncodeError, GroupId, Map, ResultTuple, Signature, State, Value, codec::Serializer};
 
 use super::{Ending, Settlement, canvas_error, run::Run};
 use crate::{
@@ -70,32 +70,27 @@ impl Run<'_> {
     }
 
     /// The next step of the chain, which is written next one last.
-    fn next(
-        &self,
-        chain: &[Signature],
-        value: &Value,
-        planner: &mut Planner<'_>,
-        children: &mut Vec<ResultTuple>,
-    ) -> Result<(), CanvasError> {
-        let mut rest = chain;
-        while let Some((step, after)) = rest.split_last() {
-            rest = after;
+    fn next(&self, chain: &Chain, value: &Value, planner: &mut Planner<'_>, children: &mut Vec<ResultTuple>) -> Result<(), CanvasError> {
+        let mut left = chain.clone();
+        while let Some((step, mut rest)) = left.split_last() {
             // Labelled from the end of the chain, so that a step keeps its derived id however far the chain has come.
-            let label = |rest: &[Signature]| format!("chain.{}", rest.len());
-            let Some(mut node) = Builder::new(self.id().as_str()).build(step, &Id::Own, &label(rest))? else { continue };
+            let label = |rest: &Chain| format!("chain.{}", rest.len());
+            let Some(mut node) = Builder::new(self.id().as_str()).build(step, &Id::Own, &label(&rest))? else {
+                left = rest;
+                continue;
+            };
             // An empty group has no member to carry the rest on.
             if matches!(&node, Node::Group(cluster) if cluster.members.is_empty())
                 && let Some((body, after)) = rest.split_last()
-                && let Some(body) = Builder::new(self.id().as_str()).build(body, &Id::Own, &label(after))?
+                && let Some(body) = Builder::new(self.id().as_str()).build(body, &Id::Own, &label(&after))?
                 && let Node::Group(cluster) = node
             {
                 rest = after;
                 node = Node::Chord(cluster, Box::new(body));
             }
-            node.follow(rest);
             node.prepend(std::slice::from_ref(value), &Map::new());
             children.push(node.child());
-            return planner.emit(node);
+            return planner.emit_before(node, rest);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Building values from JSON.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use super::scan::{Literal, Scanner};
 use crate::{DecodeError, Limits, Map, Value};
@@ -20,6 +20,21 @@ pub fn parse(bytes: &[u8], limits: Limits) -> Result<Value, DecodeError> {
     let value = value(&mut scanner)?;
     scanner.end()?;
     Ok(value)
+}
+
+impl Scanner<'_> {
+    /// Reads a whole value and tells where it is.
+    pub(crate) fn value(&mut self) -> Result<(Range<usize>, Value), DecodeError> {
+        self.peek();
+        let start = self.at();
+        let value = value(self)?;
+        Ok((start..self.at(), value))
+    }
+
+    /// Reads the key of a map's entry and the colon behind it.
+    pub(crate) fn entry(&mut self) -> Result<String, DecodeError> {
+        key(self)
+    }
 }
 
 /// A list or map whose end has not been seen.

@@ -51,6 +51,10 @@ impl<'a> Scanner<'a> {
         &self.text[range]
     }
 
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
     pub(super) fn depth(&self) -> usize {
         self.depth
     }
