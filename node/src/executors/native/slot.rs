@@ -97,8 +97,11 @@ impl NativeSlot {
         // On a task of its own: a future that blocks its thread must not keep the slot from answering.
         let mut run = AbortOnDropHandle::new(crate::task::spawn(Caught(future).in_current_span()));
         let last = if hurry_ends { Order::Hurry } else { Order::Terminate };
+        let mut final_orders = orders.clone();
         let order = tokio::select! {
             biased;
+            // First: a future that ends because it was told to has not done its work, whatever it returns.
+            order = reached(&mut final_orders, Order::Terminate) => order,
             ended = &mut run => return match ended {
                 Ok(Ok(returned)) => Ok(End::Returned(returned)),
                 Ok(Err(error)) => Ok(End::Panicked(error)),
@@ -138,6 +141,8 @@ impl NativeSlot {
         };
         tokio::select! {
             biased;
+            // First: a function that ends because it was told to has not done its work, whatever it returns.
+            _ = reached(&mut orders, Order::Terminate) => Ok(End::Terminated),
             ended = run => {
                 let (ended, thread) = ended?;
                 self.thread = Some(thread);
@@ -146,7 +151,6 @@ impl NativeSlot {
                     Err(error) => End::Panicked(error),
                 })
             }
-            _ = reached(&mut orders, Order::Terminate) => Ok(End::Terminated),
         }
     }
 }
