@@ -101,6 +101,29 @@ async fn a_frozen_server_is_noticed() {
     soon("the connection again", state.wait_for(|state| *state == LinkState::Up)).await.unwrap();
 }
 
+/// A queue that somebody deletes while a node takes from it is declared again and taken from, and what was held of it harms nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_queue_is_served_again() {
+    let vhost = Vhost::new();
+    let broker = AmqpBroker::open(Target::parse(&vhost.url()).unwrap(), AmqpOptions::default());
+    until_async("the broker can be used", || async { broker.ready().await.ok() }).await;
+    let request = Subscribe::new("node", ["q", "other"], Duration::from_secs(60));
+    let mut subscription = soon("subscribing", broker.subscribe(request)).await.unwrap();
+    soon("publishing", broker.publish(vec![message("q", "before")])).await.remove(0).unwrap();
+    let held = soon("the message", subscription.fetch(2)).await.unwrap().remove(0);
+    for round in ["first", "second"] {
+        vhost.manage("DELETE", &format!("/api/queues/{}/q", vhost.name()), "");
+        soon("publishing", broker.publish(vec![message("q", round)])).await.remove(0).unwrap();
+        let taken = soon("a message of the new queue", subscription.fetch(2)).await.unwrap().remove(0);
+        assert_eq!(id(&taken), round);
+        assert!(broker.release(vec![(taken.held, Release::Ack)]).await.remove(0).unwrap());
+    }
+    let _ = broker.release(vec![(held.held, Release::Ack)]).await.remove(0).unwrap();
+    soon("publishing", broker.publish(vec![message("other", "after")])).await.remove(0).unwrap();
+    assert_eq!(id(&soon("a message of the other queue", subscription.fetch(2)).await.unwrap()[0]), "after");
+    soon("closing", subscription.close()).await.unwrap();
+}
+
 async fn round_trip(url: &str) {
     let broker = AmqpBroker::open(Target::parse(url).unwrap(), AmqpOptions::default());
     until_async("the broker can be used", || async { broker.ready().await.ok() }).await;

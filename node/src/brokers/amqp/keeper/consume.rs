@@ -4,7 +4,7 @@
 //! delivery is settled; so windows that were made for the credits there were stay right while credits go round. One that is
 //! used up while there is room for more gets another beside it.
 
-use futures::StreamExt;
+use futures::{StreamExt, future::ready, stream};
 use lapin::{
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::FieldTable,
@@ -71,8 +71,9 @@ impl Keeper {
         let source = Source { queue: queue.clone(), from, tag, prefetch, unsettled: 0, cancelled: false };
         self.sources.insert(number, source);
         self.count_consumers(queue);
-        // lapin ends the stream with an empty delivery.
-        self.incoming.push(Box::pin(consumer.map(move |delivery| (number, delivery.map(Some)))));
+        // The end of the stream is news as well: RabbitMQ has ended the consumer.
+        let end = stream::once(ready((number, Ok(None))));
+        self.incoming.push(Box::pin(consumer.map(move |delivery| (number, delivery.map(Some))).chain(end)));
         Ok(())
     }
 
