@@ -27,25 +27,34 @@ impl Dice {
     }
 }
 
-/// Delays between attempts at something that is out of order: from 50 ms, doubled, at most 2 s (so that a node is back at
-/// work soon after what it waits for), each between half of itself and the whole.
+/// Delays between attempts at something that is out of order: from 50 ms, doubled up to a bound, each between half of itself and
+/// the whole.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     dice: Dice,
     failures: u32,
+    longest_ms: u64,
 }
 
 impl Backoff {
     const FIRST_MS: u64 = 50;
     const LONGEST_MS: u64 = 2_000;
+    const LONGEST_BY_LINK_MS: u64 = 400;
 
+    /// At most 2 s.
     pub(crate) fn new() -> Self {
-        Self { dice: Dice::new(), failures: 0 }
+        Self { dice: Dice::new(), failures: 0, longest_ms: Self::LONGEST_MS }
+    }
+
+    /// At most 0.4 s, for what goes over a connection that is being kept: while there is none an attempt costs nothing, as it is
+    /// refused on the spot, and when there is one again work should go on.
+    pub(crate) fn by_link() -> Self {
+        Self { longest_ms: Self::LONGEST_BY_LINK_MS, ..Self::new() }
     }
 
     /// The delay after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
-        let full = (Self::FIRST_MS << self.failures.min(8)).min(Self::LONGEST_MS);
+        let full = (Self::FIRST_MS << self.failures.min(8)).min(self.longest_ms);
         self.failures += 1;
         Duration::from_millis(full).mul_f64(0.5 + self.dice.roll() / 2.0)
     }
@@ -76,5 +85,7 @@ mod tests {
         assert!((1_000..=2_000).contains(&last.as_millis()));
         backoff.reset();
         assert!(backoff.next().as_millis() <= 50);
+        let mut backoff = Backoff::by_link();
+        assert!((0..20).all(|_| backoff.next().as_millis() <= 400));
     }
 }

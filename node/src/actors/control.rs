@@ -124,7 +124,7 @@ async fn listen(desk: &Arc<Desk>, control: &ActorRef<ControlMsg>) {
     let Some(fanout) = &desk.fanout else { return std::future::pending().await };
     let node = &desk.shared.node;
     let what = Listen::Broadcasts { exchange: control::EXCHANGE.to_owned(), queue: BrokerKeys::pidbox_queue(node) };
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::by_link();
     let mut listener = loop {
         match fanout.listen(what.clone()).await {
             Ok(listener) => break listener,

@@ -211,7 +211,7 @@ impl Client {
         ClientError: From<E>,
     {
         let end = Instant::now() + self.0.patience;
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::by_link();
         loop {
             let error = match attempt().await {
                 Ok(value) => return Ok(value),

@@ -20,7 +20,7 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn new(client: Client, ids: Vec<TaskId>) -> Self {
-        Self { client, ids, watch: None, seen: HashMap::new(), backoff: Backoff::new() }
+        Self { client, ids, watch: None, seen: HashMap::new(), backoff: Backoff::by_link() }
     }
 
     /// The last known record of `id`.

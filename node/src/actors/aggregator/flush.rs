@@ -119,7 +119,7 @@ async fn commit_all(shared: &Shared, aggregator: &ActorRef<AggregatorMsg>, commi
 
 /// Asks until there is an answer or a refusal, or nobody is left to ask for.
 async fn commit_once(shared: &Shared, aggregator: &ActorRef<AggregatorMsg>, batch: &[Commit]) -> Option<Result<Vec<Answer>, LedgerError>> {
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::by_link();
     loop {
         let why = match AssertUnwindSafe(shared.ledger.commit(batch.to_vec())).catch_unwind().await {
             Ok(Ok(answers)) if answers.len() == batch.len() => {

@@ -82,7 +82,7 @@ pub(crate) fn spawn(
 }
 
 async fn run(shared: &Shared, seat: &mut Option<Seated>, pace: &Pace, consumer: &ActorRef<ConsumerMsg>) {
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::by_link();
     let mut queues = shared.queues.subscribe();
     loop {
         match fetch(shared, seat, pace, &mut queues).await {
@@ -219,7 +219,7 @@ async fn find_ended(shared: &Shared, claims: &mut [Claim]) {
     if taken.is_empty() {
         return;
     }
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::by_link();
     loop {
         match shared.ledger.ended(&taken).await {
             Ok(ended) => {

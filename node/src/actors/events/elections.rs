@@ -37,7 +37,7 @@ pub(super) async fn hear(shared: Arc<Shared>, fanout: Arc<dyn Fanout>) {
     let pattern = if shared.telling.description.hears_tasks { "#" } else { "worker.#" };
     let queue = format!("celeryev.{}", uuid::Uuid::new_v4()).into();
     let what = Listen::Topics { exchange: EVENT_EXCHANGE.to_owned(), queue, pattern: pattern.to_owned() };
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::by_link();
     let mut listener = loop {
         match fanout.listen(what.clone()).await {
             Ok(listener) => break listener,
