@@ -34,6 +34,11 @@ impl Scratch {
         Self { live, channel: None }
     }
 
+    /// Which connection it is of.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.live.epoch
+    }
+
     pub(super) async fn channel(&mut self) -> Result<Channel, AmqpError> {
         match &self.channel {
             Some(channel) if channel.status().connected() => Ok(channel.clone()),

@@ -58,6 +58,8 @@ struct Inner {
     /// Held by whoever stands for election: one at a time.
     electing: tokio::sync::Mutex<()>,
     is_digesting: AtomicBool,
+    /// The channel that followers look with, twice a second. Whoever looks has it for that long.
+    looking: Mutex<Option<Scratch>>,
 }
 
 impl AmqpSchedules {
@@ -68,6 +70,7 @@ impl AmqpSchedules {
             reigns: Mutex::default(),
             electing: tokio::sync::Mutex::default(),
             is_digesting: AtomicBool::new(false),
+            looking: Mutex::default(),
         }))
     }
 }
@@ -77,15 +80,24 @@ impl Inner {
         self.reigns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn looking(&self) -> MutexGuard<'_, Option<Scratch>> {
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn reign(&self, name: &str) -> Option<Arc<Reign>> {
         self.reigns().get(name).cloned()
     }
 
     /// Whoever leads, if anybody consumes.
     async fn is_led(&self) -> Result<Option<bool>, AmqpError> {
-        let mut scratch = Scratch::new(self.replica.shared.link.live().await?);
+        let live = self.replica.shared.link.live().await?;
+        let kept = self.looking().take().filter(|scratch| scratch.epoch() == live.epoch);
+        let mut scratch = kept.unwrap_or_else(|| Scratch::new(live));
         let looked = scratch.look(reign::QUEUE).await?;
-        scratch.close().await;
+        let other = self.looking().replace(scratch);
+        if let Some(other) = other {
+            other.close().await;
+        }
         Ok(looked.map(|(_, consumers)| consumers > 0))
     }
 
