@@ -82,16 +82,22 @@ async fn celerys_workers_run_what_a_node_sends() {
 }
 
 /// Goal: a `celery beat` that runs beside is noticed and told of, because everything would be sent twice. (Celery marks the
-/// messages of its beat from 5.7 on.)
+/// messages of its beat from 5.7 on; an older one is told by its rhythm, where it sends what is sent here.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn celerys_own_beat_is_noticed() {
-    let server = RedisServer::default();
-    let folder = tempfile::tempdir().unwrap();
-    let node = node(&server, &["celery"], Vec::new()).await;
-    let _beat = celery("5.7", &server, folder.path(), &["-A", "beats", "beat"]);
-    let foreign = until_async("the other beat is noticed", || async { node.report().await?.beat?.foreign }).await;
-    assert_eq!(foreign.task, "add");
-    assert!(foreign.origin.as_deref().is_some_and(|origin| origin.starts_with("gen")), "{foreign:?}");
+    for (version, marked) in [("5.7", true), ("5.6", false)] {
+        let server = RedisServer::default();
+        let folder = tempfile::tempdir().unwrap();
+        let mut entry = Entry::new("tick", "add", When::Every { every_ms: 300, relative: false });
+        entry.source = Source::Config;
+        entry.args = vec![1.into(), 1.into()];
+        entry.options.insert("queue".to_owned(), "celery".into());
+        let node = node(&server, &["celery"], vec![entry]).await;
+        let _beat = celery(version, &server, folder.path(), &["-A", "beats", "beat"]);
+        let foreign = until_async("the other beat is noticed", || async { node.report().await?.beat?.foreign }).await;
+        assert_eq!((foreign.task.as_str(), foreign.marked), ("add", marked), "celery {version}");
+        assert!(foreign.origin.as_deref().is_some_and(|origin| origin.starts_with("gen")), "{foreign:?}");
+    }
 }
 
 /// Goal: `node -A app beat` takes the place of `celery -A app beat`: the application's `beat_schedule` is sent as it is.

@@ -12,6 +12,7 @@
 mod catch_up;
 mod entry;
 mod message;
+mod rhythm;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use umbel_proto::{Millis, TaskId};
 use crate::schedule::Schedule;
 pub use entry::{CatchUp, Entry, EntryError, Mark, Source};
 pub use message::{Sending, signature};
+pub use rhythm::Rhythms;
 
 /// The most due times of one entry that are decided at a time; the rest comes with the next look.
 pub const TICKS_MAX: usize = 100;
