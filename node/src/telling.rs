@@ -54,6 +54,8 @@ pub struct Description {
     pub allow: Allow,
     /// Whether events of tasks are sent from the beginning (`-E`, `worker_send_task_events`).
     pub task_events: bool,
+    /// Whether an event tells of every scheduled task that is sent (`task_send_sent_event`).
+    pub sent_events: bool,
     /// Whether events of tasks of others are read, and not only those of workers.
     pub hears_tasks: bool,
     /// How long what runs may take to finish when the node is told to stop.
@@ -67,6 +69,7 @@ impl Default for Description {
             broker: Map::new(),
             allow: Allow::All,
             task_events: false,
+            sent_events: false,
             hears_tasks: true,
             drain: Duration::from_secs(3600),
         }

@@ -2,6 +2,7 @@
 
 mod leaders;
 mod sending;
+mod tables;
 
 use std::{
     path::Path,

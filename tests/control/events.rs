@@ -7,7 +7,13 @@ use std::{
 
 use serde_json::{Value as Json, json};
 use umbel::{
+    actors::beat::BeatOptions,
+    brokers::Backbone,
     proto::{Event, Signature, event::Action},
+    scheduler::{
+        beat::{Entry, Source, tick_id},
+        schedule::When,
+    },
     telling::Description,
 };
 use umbel_tests::{
@@ -162,4 +168,33 @@ async fn events_can_be_on_from_the_start() {
     let id = node.client().submit(Signature::new("proj.add").arg(1).arg(1)).await.unwrap().id().to_owned();
     until("it is told", || receiver.of("task-succeeded").into_iter().find(|event| event["uuid"] == id.as_str()));
     assert_eq!(said("5.7", &server, "w1@host1", "enable_events", json!({})).await, json!({ "ok": "task events already enabled" }));
+}
+
+/// Goal: every scheduled task that is sent is told of with all of Celery's fields, where somebody asked for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_beat_sends_is_told() {
+    let server = RedisServer::default();
+    let receiver = Receiver::start("5.7", &server);
+    let mut entry = Entry::new("often", "proj.add", When::Every { every_ms: 200, relative: false });
+    entry.source = Source::Config;
+    entry.args = vec![2.into(), 3.into()];
+    entry.options.insert("queue".to_owned(), "often".into());
+    let options = BeatOptions { declared: [(Source::Config, vec![entry])].into(), ..BeatOptions::default() };
+    let Backbone { broker, backend, ledger } = super::backbone(&server);
+    let description = Description { sent_events: true, ..Description::default() };
+    let builder = umbel::Node::builder().name("beat@host1").queues(["other"]).backbone(broker, backend, ledger).task(super::add);
+    let node = soon("the node", builder.describe(description).beat(options).start()).await.unwrap();
+    let sent = until("it is told", || receiver.of("task-sent").into_iter().next());
+    let schedules = node.broker().schedules().unwrap();
+    let due = until_async("it is counted", || async { schedules.book().await.ok().map(|book| book.entries[0].mark.due) }).await;
+    let ids: Vec<String> = (0..1_000).map(|back| tick_id("often", due - back * 200).to_string()).collect();
+    assert!(ids.iter().any(|id| sent["uuid"] == id.as_str()), "{sent}");
+    for (key, value) in [("name", "proj.add"), ("args", "(2, 3)"), ("kwargs", "{}"), ("queue", "often"), ("routing_key", "often")] {
+        assert_eq!(sent[key], value, "{key}: {sent}");
+    }
+    for key in ["root_id", "parent_id", "retries", "eta", "expires", "exchange", "hostname", "clock", "timestamp"] {
+        assert!(sent.get(key).is_some(), "{key}: {sent}");
+    }
+    let report = until_async("it reports", || async { node.report().await?.beat.filter(|beat| beat.next.is_some()) }).await;
+    assert!(report.last_tick.is_some() && report.lag_ms.is_some(), "{report:?}");
 }

@@ -4,7 +4,7 @@
 //! it leads, its leadership, and one timer. **Who sends to it.** Its own tasks with what the store answered, and whoever asks for
 //! its report. **What it sends on.** Ticks to the store of schedules ([`Schedules`]), which puts messages into queues; it
 //! holds no address of another actor. **What bounds it.** One question, one look at the entries and one batch of ticks are in flight
-//! at a time; entries by the store's limit.
+//! at a time, and one question to the tables of an application's own; entries by the store's limit.
 //!
 //! **Time.** Due times are the store's: each answer brings its time, and between answers a clock that never goes back counts on. So
 //! nodes whose clocks are wrong agree on when something is due, and a clock that is set says nothing to a leader.
@@ -16,6 +16,7 @@
 mod declared;
 mod foreign;
 mod state;
+mod tables;
 mod work;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -23,14 +24,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::{sync::broadcast, time::Instant};
 use umbel_proto::QueueName;
-use umbel_scheduler::beat::{Entry, Source};
+use umbel_scheduler::{
+    Publish,
+    beat::{Entry, Source},
+};
 
 pub use foreign::Foreign;
 pub use state::BeatReport;
+pub use tables::TablesOptions;
 
 use super::{Shared, cast, reply};
 use crate::{brokers::Broker, schedules::Schedules};
 use state::State;
+use tables::Looked;
 use work::{Asked, Carried, Loaded};
 
 /// How beat is set up.
@@ -45,11 +51,13 @@ pub struct BeatOptions {
     /// What this node declares, by source. A source that is here is kept the same in the store by whoever leads: what is not
     /// declared any more is removed. A source that is not here is left alone.
     pub declared: BTreeMap<Source, Vec<Entry>>,
+    /// Tables that entries are read from, besides what is declared.
+    pub tables: Option<TablesOptions>,
 }
 
 impl Default for BeatOptions {
     fn default() -> Self {
-        Self { lease: Duration::from_millis(1500), queue: None, timezone: "UTC".to_owned(), declared: BTreeMap::new() }
+        Self { lease: Duration::from_millis(1500), queue: None, timezone: "UTC".to_owned(), declared: BTreeMap::new(), tables: None }
     }
 }
 
@@ -61,7 +69,7 @@ pub(crate) struct Beat;
 pub(crate) struct BeatSeat {
     pub(crate) schedules: Arc<dyn Schedules>,
     pub(crate) options: BeatOptions,
-    /// Told of every task that was sent; who writes progress back elsewhere listens.
+    /// Told of every task that was sent; who makes events of them listens.
     pub(crate) sent: broadcast::Sender<Sent>,
 }
 
@@ -79,17 +87,13 @@ impl BeatSeat {
 /// How many sent tasks are kept for a listener that is slow.
 const SENT_MAX: usize = 1_024;
 
-/// An entry that was sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
-    /// Its name.
-    pub name: String,
-    /// Where it comes from.
-    pub source: Source,
-    /// When it was due.
-    pub due: umbel_proto::Millis,
-    /// How often it has been sent by now.
-    pub runs: u64,
+/// A scheduled task that was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    /// When, by this machine's clock.
+    pub(crate) at: umbel_proto::Millis,
+    /// Its message.
+    pub(crate) message: Arc<Publish>,
 }
 
 /// What it is told.
@@ -102,6 +106,8 @@ pub(crate) enum BeatMsg {
     Loaded(Loaded),
     /// Ticks have been carried out, or not.
     Carried(Carried),
+    /// The tables have been asked.
+    Looked(Looked),
     /// Somebody else sends scheduled tasks.
     Foreign(Foreign),
     /// Report.
@@ -128,6 +134,7 @@ impl Actor for Beat {
             BeatMsg::Asked(asked) => state.asked(asked),
             BeatMsg::Loaded(loaded) => state.loaded(loaded),
             BeatMsg::Carried(carried) => state.carried(carried),
+            BeatMsg::Looked(looked) => state.looked(looked),
             BeatMsg::Foreign(foreign) => state.foreign(foreign),
             BeatMsg::Report(port) => return reported(port, state),
         }

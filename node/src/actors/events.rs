@@ -1,8 +1,9 @@
 //! Events: tells Celery's monitors how the node is, and what becomes of its tasks if somebody wants to know; hears what other
 //! workers tell.
 //!
-//! **What it owns.** Three loops, each a task that ends with it: the heartbeat; events of tasks, made of facts
-//! ([`crate::facts`]), so that log, metrics and events agree; and the ear for others. **Who sends to it.** Its loops, by ending.
+//! **What it owns.** Four loops, each a task that ends with it: the heartbeat; events of tasks, made of facts
+//! ([`crate::facts`]), so that log, metrics and events agree; events of what beat sends, where they are asked for; and the ear for
+//! others. **Who sends to it.** Its loops, by ending.
 //! **What it sends on.** Events to the broker; those of others to whoever subscribed ([`Telling`](crate::telling::Telling)).
 //!
 //! **What bounds it.** Facts wait in their ring, where the oldest are dropped for who lags; a list carries at most [`BATCH`]
@@ -57,7 +58,7 @@ pub(crate) enum EventsMsg {
 }
 
 pub(crate) struct State {
-    _loops: [AbortOnDropHandle<()>; 3],
+    _loops: [AbortOnDropHandle<()>; 4],
 }
 
 impl Actor for Events {
@@ -69,12 +70,13 @@ impl Actor for Events {
         let EventsArgs { shared, supervisor } = args;
         let Some(fanout) = shared.broker.fanout() else {
             let nothing = || AbortOnDropHandle::new(crate::task::spawn(std::future::pending()));
-            return Ok(State { _loops: [nothing(), nothing(), nothing()] });
+            return Ok(State { _loops: [nothing(), nothing(), nothing(), nothing()] });
         };
         let beating = keep("heartbeat", &myself, beat(shared.clone(), fanout.clone(), supervisor));
         let telling = keep("events of tasks", &myself, tell(shared.clone(), fanout.clone()));
+        let sending = keep("events of beat", &myself, tell_sent(shared.clone(), fanout.clone()));
         let hearing = keep("events of others", &myself, elections::hear(shared, fanout));
-        Ok(State { _loops: [beating, telling, hearing] })
+        Ok(State { _loops: [beating, telling, sending, hearing] })
     }
 
     async fn handle(&self, _: ActorRef<EventsMsg>, message: EventsMsg, _: &mut State) -> Result<(), ActorProcessingErr> {
@@ -184,6 +186,30 @@ async fn tell(shared: Arc<Shared>, fanout: Arc<dyn Fanout>) {
             }
             flush(&shared, &*fanout, &mut batch).await;
         }
+    }
+}
+
+/// Tells of scheduled tasks that are sent, as a client of Celery's does that is told to (`celery/app/amqp.py`).
+async fn tell_sent(shared: Arc<Shared>, fanout: Arc<dyn Fanout>) {
+    let Some(beat) = shared.beat.as_ref().filter(|_| shared.telling.description.sent_events) else {
+        return std::future::pending().await;
+    };
+    let mut sent = beat.sent.subscribe();
+    let mut batch: Vec<Event> = Vec::new();
+    loop {
+        match sent.recv().await {
+            Ok(first) => batch.push(making::of_sent(&shared, &first)),
+            Err(RecvError::Lagged(count)) => {
+                tracing::warn!(count, "events of scheduled tasks were dropped: the broker takes them too slowly")
+            }
+            Err(RecvError::Closed) => return,
+        }
+        while batch.len() < BATCH
+            && let Ok(more) = sent.try_recv()
+        {
+            batch.push(making::of_sent(&shared, &more));
+        }
+        flush(&shared, &*fanout, &mut batch).await;
     }
 }
 

@@ -25,7 +25,8 @@ pub(super) struct Args {
     /// How it is logged: text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Where entries come from: only celery.beat:PersistentScheduler, which is how it is here anyway
+    /// Where the application's entries are: celery.beat:PersistentScheduler (its beat_schedule), or django (the tables of
+    /// django-celery-beat)
     #[arg(short = 'S', long, value_name = "SCHEDULER")]
     scheduler: Option<String>,
     #[command(flatten)]
@@ -83,13 +84,9 @@ pub(super) fn run(args: &Args, place: &Place, screen: &Screen) -> Result<(), Fai
         let failure = Failure::new(Exit::Usage, "cannot detach", "a node stays in the foreground, where whoever started it can watch it");
         return Err(failure.hint(format!("systemd-run --user {} beat, or a service of your own", program())));
     }
-    if let Some(scheduler) = args.scheduler.as_deref().filter(|name| !name.ends_with("PersistentScheduler")) {
-        let failure =
-            Failure::new(Exit::Usage, "cannot take entries from", "this version takes them from the configuration and from its API");
-        return Err(failure.value(scheduler, "--scheduler").hint(format!("{} schedules add --help", program())));
-    }
     let mut flags = vec![("--role".to_owned(), "beat".to_owned()), ("--hostname".to_owned(), args.hostname.clone())];
-    let own = [("--listen", &args.listen), ("--loglevel", &args.loglevel), ("--log-format", &args.log_format)];
+    let own =
+        [("--listen", &args.listen), ("--loglevel", &args.loglevel), ("--log-format", &args.log_format), ("--scheduler", &args.scheduler)];
     flags.extend(own.into_iter().filter_map(|(flag, value)| Some((flag.to_owned(), value.clone()?))));
     flags.extend(args.python.keys().filter_map(|(flag, value)| Some((flag.to_owned(), value.clone()?))));
     worker::run_with(&flags, &|_| args.remarks(), &args.python, None, place, screen)

@@ -23,6 +23,7 @@ pub(super) fn description(config: &Config) -> Description {
         broker: config.broker.as_ref().map(|url| broker(url)).unwrap_or_default(),
         allow,
         task_events: config.task_events.value,
+        sent_events: config.sent_events.value,
         hears_tasks: true,
         drain: config.drain_timeout.value,
     }
@@ -38,6 +39,7 @@ fn conf(config: &Config) -> Map {
     set("task_acks_late", Value::Bool(config.worker.acks_late.value));
     set("worker_prefetch_multiplier", Value::Int(config.worker.prefetch_multiplier.value));
     set("worker_send_task_events", Value::Bool(config.task_events.value));
+    set("task_send_sent_event", Value::Bool(config.sent_events.value));
     set("worker_enable_remote_control", Value::Bool(config.control.enabled.value));
     set("timezone", config.timezone.value.as_str().into());
     for (name, value) in &config.celery {

@@ -19,6 +19,7 @@ mod demo;
 mod describe;
 mod dev;
 mod doctor;
+mod entries;
 mod exit;
 mod failure;
 mod fleet;

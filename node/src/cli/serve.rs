@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     Node, Shutdown,
-    actors::beat::BeatOptions,
     brokers::{About, Backbone},
     client::{Client, KnownTasks},
     config::{self, Config, Origin},
@@ -22,7 +21,7 @@ use crate::{
         Executor,
         command::CommandExecutor,
         native::NativeExecutor,
-        python::{AppEntry, AppReport, AppRoute, PythonExecutor},
+        python::{AppReport, AppRoute, PythonExecutor},
     },
     http::{
         Api, Listener, ServeError,
@@ -32,10 +31,8 @@ use crate::{
     proto::{QueueName, Value},
     scheduler::{
         Settings,
-        beat::Source,
         routing::{Routes, Target},
     },
-    schedules::{application, configured::configured},
     telemetry::{self, LogOptions},
 };
 
@@ -141,7 +138,7 @@ pub(super) async fn start(
     let Backbone { broker, backend, ledger } = backbone;
     let settings = settings(config, python.map(|app| &app.report))?;
     let native: Arc<dyn Executor> = Arc::new(native);
-    let reported = python.map(|app| app.report.schedule.clone());
+    let beat = super::entries::beat(config, plan, python)?;
     let python = python.map(|app| app.executor.clone());
     // Python before Rust: `celery.map` has to be where the task is that it maps, and Rust's own has none to call there.
     let mut executors: Vec<Arc<dyn Executor>> = python.iter().map(|python| Arc::new(python.clone()) as Arc<dyn Executor>).collect();
@@ -172,7 +169,7 @@ pub(super) async fn start(
     if let Some(options) = super::gossip::options(config) {
         builder = builder.gossip(options);
     }
-    if let Some(options) = beat(config, plan, reported)? {
+    if let Some(options) = beat {
         builder = builder.beat(options);
     }
     // Listened on before the node takes messages, because it says where when it does.
@@ -188,27 +185,6 @@ pub(super) async fn start(
     let written = store.map(|file| endpoint.write(&file)).transpose().map_err(|error| failed(&error))?;
     let tasks = specs.iter().map(|spec| spec.name.to_string()).filter(|name| !name.starts_with("celery.")).collect();
     Ok(Running { node, address, tasks, server, python, signals: Signals::listen()?, _endpoint: written })
-}
-
-/// What the node sends by a schedule; `None` where its role has nothing to do with it.
-///
-/// An application's `beat_schedule` is part of it only where somebody asked for beat: a worker that is put in the place of a Celery
-/// worker must not send what `celery beat` goes on sending.
-fn beat(config: &Config, plan: &config::Plan, reported: Option<Vec<AppEntry>>) -> Result<Option<BeatOptions>, Failure> {
-    if !plan.beat {
-        return Ok(None);
-    }
-    let entries = configured(&config.schedules, &config.timezone).map_err(|errors| {
-        Failure::new(Exit::Usage, "the configured schedules cannot be used", "").lines(errors.iter().map(ToString::to_string))
-    })?;
-    let mut declared = BTreeMap::from([(Source::Config, entries)]);
-    let is_asked = config.role.value == "beat" || config.beat_enabled.as_ref().is_some_and(|enabled| enabled.value);
-    if let Some(reported) = reported.filter(|_| is_asked) {
-        let (entries, wrong) = application::entries(reported, &config.timezone);
-        wrong.iter().for_each(|wrong| tracing::warn!("{wrong}"));
-        declared.insert(Source::App, entries);
-    }
-    Ok(Some(BeatOptions { queue: beat_queue(config), timezone: config.timezone.value.clone(), declared, ..BeatOptions::default() }))
 }
 
 /// `beat.queue`: where scheduled tasks go that name no queue.

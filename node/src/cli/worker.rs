@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// Send scheduled tasks as well, whatever the role says
     #[arg(short = 'B', long)]
     beat: bool,
+    /// With --beat: where the application's entries are, as with node beat -S
+    #[arg(long, value_name = "SCHEDULER")]
+    scheduler: Option<String>,
     /// The queues to take from, whatever the role says; several are separated by commas
     #[arg(short = 'Q', long, value_name = "QUEUES")]
     queues: Option<String>,
@@ -103,6 +106,7 @@ impl Args {
         let without_gossip = self.without_gossip.then(|| "true".to_owned());
         let flags = [
             ("--role", &self.role),
+            ("--scheduler", &self.scheduler),
             ("--queues", &self.queues),
             ("--concurrency", &self.concurrency),
             ("--hostname", &self.hostname),

@@ -58,6 +58,10 @@ pub static KEYS: &[Key] = &[
         .default("celery"),
     Key::new("beat.queue", Text, "The queue of scheduled tasks that name none. Without it they take the way of any other call.")
         .celery(&["beat_queue"]),
+    Key::new("beat.scheduler", Text, "Where a Python application's scheduled tasks are, if it is to send any: celery.beat:PersistentScheduler is its beat_schedule, django the tables of django-celery-beat.")
+        .flag("--scheduler")
+        .short("-S")
+        .celery(&["beat_scheduler", "worker_scheduler"]),
     Key::new("beat.enabled", Bool, "Whether the node is ready to send scheduled tasks, also where its role does not say so.")
         .flag("--beat")
         .short("-B"),
@@ -100,6 +104,9 @@ pub static KEYS: &[Key] = &[
         .flag("--task-events")
         .short("-E")
         .celery(&["worker_send_task_events"])
+        .default("false"),
+    Key::new("events.sent", Bool, "Whether an event tells of every scheduled task that is sent: task-sent.")
+        .celery(&["task_send_sent_event"])
         .default("false"),
     Key::new("control.enabled", Bool, "Whether the node answers remote control: celery inspect, control, status.")
         .celery(&["worker_enable_remote_control"])

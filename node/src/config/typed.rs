@@ -39,6 +39,8 @@ pub struct Config {
     pub default_queue: Sourced<String>,
     /// `beat.queue`.
     pub beat_queue: Option<Sourced<String>>,
+    /// `beat.scheduler`.
+    pub beat_scheduler: Option<Sourced<String>>,
     /// `beat.enabled`.
     pub beat_enabled: Option<Sourced<bool>>,
     /// `worker.*`.
@@ -67,6 +69,8 @@ pub struct Config {
     pub log: Log,
     /// `events.tasks`.
     pub task_events: Sourced<bool>,
+    /// `events.sent`.
+    pub sent_events: Sourced<bool>,
     /// `control.*`.
     pub control: Control,
     /// `[celery]`: settings for the Python application.
@@ -218,6 +222,7 @@ impl Config {
             },
             default_queue: resolved.must("queues.default"),
             beat_queue: resolved.get(&Name::plain("beat.queue")),
+            beat_scheduler: resolved.get(&Name::plain("beat.scheduler")),
             beat_enabled: resolved.get(&Name::plain("beat.enabled")),
             worker: worker(&resolved, host, errors),
             roles: below(&resolved, "roles", |name, at| Role {
@@ -248,6 +253,7 @@ impl Config {
             drain_timeout: resolved.must("drain.timeout"),
             log: Log { level: resolved.must("log.level"), format: resolved.must("log.format") },
             task_events: resolved.must("events.tasks"),
+            sent_events: resolved.must("events.sent"),
             control: Control { enabled: resolved.must("control.enabled"), allow: resolved.get(&Name::plain("control.allow")) },
             celery: flat(&resolved, "celery"),
             resolved,

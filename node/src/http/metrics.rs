@@ -105,6 +105,16 @@ fn beat(text: &mut Exposition, report: &BeatReport, node: &str) {
     gauge("umbel_beat_last_tick_timestamp_seconds", "When this node last sent a scheduled task.", report.last_tick.map(secs));
     gauge("umbel_beat_lag_seconds", "How long after its due time that was.", report.lag_ms.map(secs));
     gauge(
+        "umbel_beat_next_run_timestamp_seconds",
+        "When the next scheduled task is due; of the node that sends them.",
+        report.next.map(secs),
+    );
+    gauge(
+        "umbel_beat_tables_up",
+        "Whether the tables of django-celery-beat answer, where this node reads them.",
+        report.reads_tables.then_some(f64::from(u8::from(report.tables_outage.is_none()))),
+    );
+    gauge(
         "umbel_beat_foreign_timestamp_seconds",
         "When a beat of Celery's was last noticed beside this cluster's.",
         report.foreign.as_ref().map(|foreign| secs(foreign.at)),

@@ -27,7 +27,7 @@ pub fn entries(reported: Vec<AppEntry>, timezone: &str) -> (Vec<Entry>, Vec<Stri
     (entries, wrong)
 }
 
-fn one(reported: AppEntry, timezone: &str) -> Result<Entry, String> {
+pub(super) fn one(reported: AppEntry, timezone: &str) -> Result<Entry, String> {
     let AppEntry { name, task, schedule: when, args, kwargs, options, relative } = reported;
     let when = match when {
         AppSchedule::Every { seconds, relative: rounded } => {
@@ -42,6 +42,7 @@ fn one(reported: AppEntry, timezone: &str) -> Result<Entry, String> {
             let event = SolarEvent::named(&event).ok_or_else(|| format!("the sun does not do {event:?}"))?;
             When::Solar { event, latitude: lat, longitude: lon }
         }
+        AppSchedule::Clocked { at } => When::Clocked { at },
         AppSchedule::Other { repr } => return Err(format!("{repr} is a schedule of the application's own, which only its own beat knows")),
     };
     let values = |values: Vec<Json>| values.into_iter().map(value).collect::<Result<Vec<_>, _>>();

@@ -19,6 +19,7 @@ pub mod application;
 pub mod configured;
 pub(crate) mod embedded;
 pub(crate) mod redis;
+pub mod tables;
 pub mod written;
 
 use std::{fmt, time::Duration};

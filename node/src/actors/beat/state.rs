@@ -8,13 +8,14 @@ use tokio::{sync::broadcast, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::{Millis, NodeId};
 use umbel_scheduler::{
-    beat::{Action, Beat as Agenda, Entry, Tick},
+    beat::{Action, Beat as Agenda, Entry, Source, Tick},
     lease::{Change, Leadership, Token},
 };
 
 use super::{
     BeatMsg, BeatOptions, BeatSeat, Foreign, Sent, foreign,
-    work::{self, Asked, Carried, Loaded, Understood},
+    tables::{self, Following, Looked},
+    work::{self, Asked, Carried, Declared, Loaded, Outbox, Understood},
 };
 use crate::{
     actors::{Shared, alarm::Alarm, cast, chance::Backoff},
@@ -56,6 +57,10 @@ pub struct BeatReport {
     pub foreign: Option<Foreign>,
     /// Why the store does not answer, while it does not.
     pub outage: Option<String>,
+    /// Why the tables of django-celery-beat do not, likewise. What they said last goes on.
+    pub tables_outage: Option<String>,
+    /// Whether entries come from such tables, while this node leads.
+    pub reads_tables: bool,
 }
 
 pub(crate) struct State {
@@ -79,6 +84,8 @@ pub(crate) struct State {
     /// Whether entries are to be read whatever the revision says, because reading failed.
     stale: bool,
     backoff: Backoff,
+    /// The tables of an application's own, if entries come from there.
+    tables: Option<Following>,
     /// What is in flight. Dropped with the actor.
     asking: Option<AbortOnDropHandle<()>>,
     loading: Option<AbortOnDropHandle<()>>,
@@ -96,6 +103,7 @@ impl State {
         let ring = myself.clone();
         let lookout = foreign::look_out(shared.facts.subscribe(), myself.clone());
         let lease_ms = Millis::try_from(options.lease.as_millis()).unwrap_or(Millis::MAX);
+        let tables = options.tables.clone().map(|tables| Following::new(tables, Instant::now()));
         Self {
             candidate: Candidate::new(shared.node.clone(), options.lease),
             schedules,
@@ -112,6 +120,7 @@ impl State {
             newest: 0,
             stale: false,
             backoff: Backoff::new(),
+            tables,
             asking: None,
             loading: None,
             carrying: None,
@@ -159,6 +168,7 @@ impl State {
             if self.revision.is_some() && self.carrying.is_none() {
                 self.tick(token, at);
             }
+            self.look(token, at);
         }
         self.set_alarm(at);
     }
@@ -173,7 +183,8 @@ impl State {
             _ => None,
         };
         let load = self.load_at.filter(|_| leads && self.loading.is_none());
-        self.alarm.set([ask, lapse, tick, load].into_iter().flatten().min());
+        let look = self.tables.as_ref().filter(|_| leads).and_then(Following::look_at);
+        self.alarm.set([ask, lapse, tick, load, look].into_iter().flatten().min());
     }
 
     fn ask(&mut self) {
@@ -185,8 +196,12 @@ impl State {
     fn load(&mut self, token: Token) {
         self.load_at = None;
         self.stale = false;
-        let (declared, timezone) = (self.options.declared.clone(), self.options.timezone.clone());
-        let reading = work::load(self.schedules.clone(), token, declared, timezone);
+        let declared = Declared {
+            entries: self.options.declared.clone(),
+            rows: self.tables.as_ref().and_then(Following::rows),
+            timezone: self.options.timezone.clone(),
+        };
+        let reading = work::load(self.schedules.clone(), self.candidate.clone(), token, declared);
         self.loading = Some(self.report_back(reading, BeatMsg::Loaded));
     }
 
@@ -197,8 +212,29 @@ impl State {
             return;
         }
         let (shared, schedules, candidate) = (self.shared.clone(), self.schedules.clone(), self.candidate.clone());
-        let carrying = work::carry_out(shared, schedules, candidate, token, self.options.queue.clone(), ticks, now);
+        let sending = Outbox { queue: self.options.queue.clone(), sent: self.sent.clone() };
+        let carrying = work::carry_out(shared, schedules, candidate, token, sending, ticks, now);
         self.carrying = Some(self.report_back(carrying, BeatMsg::Carried));
+    }
+
+    /// Asks the tables, if it is time.
+    fn look(&mut self, token: Token, at: Instant) {
+        let Some(tables) = self.tables.as_mut().filter(|tables| tables.look_at().is_some_and(|look_at| look_at <= at)) else { return };
+        let (asked, question) = tables.question(&self.agenda, at);
+        let looking = self.report_back(tables::look(asked, token, question), BeatMsg::Looked);
+        if let Some(tables) = &mut self.tables {
+            tables.looking = Some(looking);
+        }
+    }
+
+    pub(super) fn looked(&mut self, looked: Looked) {
+        let now = Instant::now();
+        let leads = self.leadership.token(self.steady(now));
+        if let Some(tables) = &mut self.tables {
+            // Entries that are being read now are read without these rows.
+            let is_other = tables.looked(looked, leads, now);
+            self.stale |= is_other;
+        }
     }
 
     fn report_back<T: Send + 'static>(
@@ -310,15 +346,15 @@ impl State {
 
     fn tell(&mut self, tick: &Tick, now: Millis) {
         let Entry { name, task, source, .. } = &*tick.entry;
+        if let Some(tables) = self.tables.as_mut().filter(|_| *source == Source::Django) {
+            tables.sent(Instant::now());
+        }
         match tick.action {
             Action::Send => {
                 tracing::info!(id = %tick.id(), "Scheduler: Sending due task {name} ({task})");
                 self.report.sent += 1;
                 self.report.last_tick = Some(now);
                 self.report.lag_ms = Some(now - tick.to());
-                let sent = Sent { name: name.clone(), source: *source, due: tick.to(), runs: tick.mark.runs };
-                // An error means that nobody listens.
-                let _ = self.sent.send(sent);
             }
             Action::Skip => {
                 tracing::warn!(entry = name, task, "what was due while nobody could send it is missed, as its catch_up says");
@@ -333,10 +369,11 @@ impl State {
         let Some(now) = &self.report.foreign else { return };
         if known.is_none_or(|known| now.at - known.at > FOREIGN_AGAIN_MS) {
             let origin = now.origin.as_deref().unwrap_or("unknown");
+            let how = if now.marked { "a" } else { "by its rhythm, a" };
             tracing::warn!(
                 task = now.task,
                 origin,
-                "a `celery beat` sends scheduled tasks beside this cluster's; what both have in their schedules is sent twice: stop one of them"
+                "{how} `celery beat` sends scheduled tasks beside this cluster's; what both have in their schedules is sent twice: stop one of them"
             );
         }
     }
@@ -363,6 +400,9 @@ impl State {
         self.loading = None;
         self.carrying = None;
         self.load_at = None;
+        if let Some(tables) = &mut self.tables {
+            tables.forget(Instant::now());
+        }
     }
 
     fn answers(&mut self) {
@@ -393,6 +433,8 @@ impl State {
             token: token.map(|token| token.0),
             entries: self.agenda.len(),
             next: self.agenda.next_at(),
+            reads_tables: self.tables.is_some() && token.is_some(),
+            tables_outage: self.tables.as_ref().and_then(Following::outage).cloned(),
             ..self.report.clone()
         }
     }

@@ -2,20 +2,27 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::broadcast,
+    time::{Instant, timeout},
+};
 use umbel_proto::Millis;
 use umbel_scheduler::{
+    Publish,
     beat::{Action, Entry, Mark, Sending, Source, Tick},
     lease::Token,
     schedule::Schedule,
 };
 
-use super::declared::difference;
+use super::{
+    Sent,
+    declared::{begin, difference},
+};
 use crate::{
     actors::Shared,
     brokers::BrokerError,
     clock,
-    schedules::{Answer, Book, Candidate, Kept, Poll, Schedules, Step, TICKS_MAX, written::schedule},
+    schedules::{Answer, Book, Candidate, Kept, Poll, Schedules, Step, TICKS_MAX, tables::Row, written::schedule},
 };
 
 /// What the store said of the lease.
@@ -63,15 +70,36 @@ pub(super) struct Understood {
     pub(super) revision: u64,
 }
 
+/// What is declared on a node.
+pub(super) struct Declared {
+    pub(super) entries: BTreeMap<Source, Vec<Entry>>,
+    /// The rows of tables, where they have been read.
+    pub(super) rows: Option<Arc<Vec<Row>>>,
+    pub(super) timezone: String,
+}
+
 /// Brings what is declared here into the store, and reads all entries.
-pub(super) async fn load(schedules: Arc<dyn Schedules>, token: Token, declared: BTreeMap<Source, Vec<Entry>>, timezone: String) -> Loaded {
+pub(super) async fn load(schedules: Arc<dyn Schedules>, candidate: Candidate, token: Token, declared: Declared) -> Loaded {
+    let Declared { entries: mut declared, rows, timezone } = declared;
+    if let Some(rows) = &rows {
+        declared.insert(Source::Django, rows.iter().map(|row| row.entry.clone()).collect());
+    }
     let book = async {
         let mut book = schedules.book().await?;
+        let known = book.entries.iter().map(|kept| kept.entry.name.clone()).collect();
         let (put, remove) = difference(&declared, &book);
         if !put.is_empty() || !remove.is_empty() {
             tracing::info!(changed = put.len(), removed = remove.len(), "beat's declared entries are brought into the store");
             schedules.put(put).await?;
             schedules.remove(&remove).await?;
+            book = schedules.book().await?;
+        }
+        let mut begun = rows.map(|rows| begin(&rows, &known, &book)).unwrap_or_default();
+        if !begun.is_empty() {
+            while !begun.is_empty() {
+                let rest = begun.split_off(begun.len().min(TICKS_MAX));
+                schedules.tick(&candidate, token, std::mem::replace(&mut begun, rest)).await?;
+            }
             book = schedules.book().await?;
         }
         // Zones may be read from disk.
@@ -99,20 +127,29 @@ pub(crate) struct Carried {
     pub(super) answers: Result<Vec<Answer>, BrokerError>,
 }
 
+/// Where messages go, and who is told of those that were sent.
+pub(super) struct Outbox {
+    pub(super) queue: Option<umbel_proto::QueueName>,
+    pub(super) sent: broadcast::Sender<Sent>,
+}
+
 /// Makes the messages and hands the ticks to the store.
 pub(super) async fn carry_out(
     shared: Arc<Shared>,
     schedules: Arc<dyn Schedules>,
     candidate: Candidate,
     token: Token,
-    sending: Option<umbel_proto::QueueName>,
+    outbox: Outbox,
     ticks: Vec<Tick>,
     now: Millis,
 ) -> Carried {
     let mut steps: Vec<Step> = {
-        let sending = Sending { settings: &shared.settings, specs: &shared.registry, queue: sending.as_ref() };
+        let sending = Sending { settings: &shared.settings, specs: &shared.registry, queue: outbox.queue.as_ref() };
         ticks.iter().map(|tick| step(&sending, tick, now)).collect()
     };
+    // Kept where somebody listens.
+    let wanted = outbox.sent.receiver_count() > 0;
+    let kept: Vec<Option<Arc<Publish>>> = steps.iter().filter(|_| wanted).map(|step| step.message.clone().map(Arc::new)).collect();
     let mut answers = Vec::with_capacity(steps.len());
     let mut failed = None;
     while !steps.is_empty() && failed.is_none() {
@@ -120,6 +157,12 @@ pub(super) async fn carry_out(
         match schedules.tick(&candidate, token, std::mem::replace(&mut steps, rest)).await {
             Ok(part) => answers.extend(part),
             Err(error) => failed = Some(error),
+        }
+    }
+    for (answer, message) in answers.iter().zip(kept) {
+        if let (Answer::Done, Some(message)) = (answer, message) {
+            // An error means that the last listener has just gone.
+            let _ = outbox.sent.send(Sent { at: clock::now(), message });
         }
     }
     let answers = match failed {

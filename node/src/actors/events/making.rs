@@ -6,12 +6,13 @@ use jiff::tz::TimeZone;
 use ractor::{ActorRef, rpc::CallResult};
 use umbel_proto::{
     Event, Invocation, Map, Millis, Value,
-    event::{Action, TaskFailed, TaskReceived, TaskRejected, TaskRetried, TaskRevoked, TaskSucceeded, TaskUuid, WorkerState},
+    event::{Action, TaskFailed, TaskReceived, TaskRejected, TaskRetried, TaskRevoked, TaskSent, TaskSucceeded, TaskUuid, WorkerState},
     repr,
 };
+use umbel_scheduler::Publish;
 
 use super::{
-    super::{Shared, supervisor::SupervisorMsg},
+    super::{Shared, beat::Sent, supervisor::SupervisorMsg},
     BEAT,
 };
 use crate::{
@@ -72,6 +73,27 @@ pub(super) fn of_fact(shared: &Shared, fact: &facts::Event) -> Option<Event> {
     let invocation = fact.invocation.as_deref()?;
     let action = action(invocation, &fact.fact)?;
     Some(event(shared, action, Some(fact.at)))
+}
+
+/// The event of a scheduled task that was sent.
+pub(super) fn of_sent(shared: &Shared, sent: &Sent) -> Event {
+    let Publish { invocation, route, .. } = &*sent.message;
+    let TaskReceived { uuid, name, args, kwargs, root_id, parent_id, retries, eta, expires } = received(invocation);
+    let told = TaskSent {
+        uuid,
+        root_id,
+        parent_id,
+        name,
+        args,
+        kwargs,
+        retries,
+        eta,
+        expires,
+        queue: Some(route.queue.as_str().to_owned()),
+        exchange: Some(route.exchange.clone()),
+        routing_key: Some(route.routing_key.clone()),
+    };
+    event(shared, Action::TaskSent(told), Some(sent.at))
 }
 
 fn action(invocation: &Invocation, fact: &Fact) -> Option<Action> {

@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Order = 3,
     /// To the template: the node ends in peace; let the processes end by themselves.
     Stop = 4,
+    /// To a process with django-celery-beat's tables: what was sent, and what is known of the rows.
+    Look = 5,
     /// From the template: the application is loaded, and this is what it says.
     Loaded = 16,
     /// From the template: the application cannot be loaded.
@@ -49,6 +51,8 @@ pub(super) enum Kind {
     Progress = 22,
     /// From any: a line for the log.
     Log = 23,
+    /// From a process with django-celery-beat's tables: the rows, if they have changed.
+    Looked = 24,
 }
 
 impl Kind {
@@ -58,6 +62,7 @@ impl Kind {
             2 => Self::Run,
             3 => Self::Order,
             4 => Self::Stop,
+            5 => Self::Look,
             16 => Self::Loaded,
             17 => Self::Failed,
             18 => Self::Forked,
@@ -66,6 +71,7 @@ impl Kind {
             21 => Self::Done,
             22 => Self::Progress,
             23 => Self::Log,
+            24 => Self::Looked,
             _ => return None,
         })
     }

@@ -26,6 +26,7 @@ mod report;
 mod request;
 mod shared;
 mod slot;
+mod tables;
 mod template;
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
@@ -35,7 +36,8 @@ use umbel_proto::TaskName;
 use umbel_scheduler::TaskSpec;
 
 pub use interpreter::Interpreter;
-pub use report::{AppEntry, AppReport, AppRoute, AppSchedule, AppTask};
+pub use report::{AppEntry, AppReport, AppRoute, AppRow, AppSchedule, AppTask};
+pub use tables::{LookError, Looked, PythonTables, Ran};
 pub use template::StartError;
 
 use crate::executors::{Executor, Slot, SlotDied};
@@ -154,6 +156,11 @@ impl PythonExecutor {
     /// The executor of those tasks that are `async def`; `None` when there are none.
     pub fn coroutines(&self) -> Option<CoroutineExecutor> {
         (!self.0.coroutines.is_empty()).then(|| CoroutineExecutor(self.0.clone()))
+    }
+
+    /// The tables of django-celery-beat, where the application has them. Must be called within a runtime.
+    pub fn tables(&self) -> PythonTables {
+        PythonTables::new(self.0.nursery.clone())
     }
 
     /// Ends all processes, once what runs in them has ended or was dropped, and returns when they are gone.

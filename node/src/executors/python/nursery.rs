@@ -50,6 +50,8 @@ pub(super) enum Pool {
     Coroutines,
     /// Functions, on so many threads.
     Threads(usize),
+    /// No tasks: the tables of django-celery-beat.
+    Tables,
 }
 
 impl Pool {
@@ -58,13 +60,14 @@ impl Pool {
             Self::Processes => "processes",
             Self::Coroutines => "coroutines",
             Self::Threads(_) => "threads",
+            Self::Tables => "tables",
         }
     }
 
     fn size(self) -> usize {
         match self {
             Self::Threads(size) => size,
-            Self::Processes | Self::Coroutines => 1,
+            Self::Processes | Self::Coroutines | Self::Tables => 1,
         }
     }
 }
@@ -106,6 +109,11 @@ impl Nursery {
         self.end.send_replace(true);
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
+    }
+
+    /// Waits until everything is told to end.
+    pub(super) async fn ending(&self) {
+        told(&mut self.end.subscribe()).await;
     }
 
     /// A process that can run tasks.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
-use umbel_proto::{TaskName, TimeLimit};
+use umbel_proto::{Millis, TaskName, TimeLimit};
 use umbel_scheduler::{Acknowledge, TaskSpec, rate_limit::Rate};
 
 /// A Celery application.
@@ -15,6 +15,8 @@ pub struct AppReport {
     pub celery: String,
     /// Whether results are the node's to store; otherwise the application's own backend has them.
     pub knows_backend: bool,
+    /// Whether it has the tables of django-celery-beat.
+    pub tables: bool,
     /// Its tasks.
     pub tasks: Vec<AppTask>,
     /// The settings a node looks at, by Celery's names.
@@ -96,6 +98,28 @@ pub struct AppEntry {
     pub relative: bool,
 }
 
+/// A row of django-celery-beat that is on: `bootstrap/tables.py` is the other side.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct AppRow {
+    /// What an entry of `beat_schedule` says as well.
+    #[serde(flatten)]
+    pub entry: AppEntry,
+    /// The time zone of its wall clock; `None` is the application's.
+    pub timezone: Option<String>,
+    /// Whether it is over once it has been sent.
+    pub one_off: bool,
+    /// `start_time`.
+    pub starts: Option<Millis>,
+    /// `expires`.
+    pub ends: Option<Millis>,
+    /// `last_run_at`.
+    pub last: Option<Millis>,
+    /// `total_run_count`.
+    pub runs: u64,
+    /// `date_changed`.
+    pub changed: Option<Millis>,
+}
+
 /// When an entry is due.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -128,6 +152,11 @@ pub enum AppSchedule {
         lat: f64,
         /// Degrees east.
         lon: f64,
+    },
+    /// Once; of django-celery-beat.
+    Clocked {
+        /// When.
+        at: Millis,
     },
     /// A class of the application's own.
     Other {

@@ -31,7 +31,7 @@ use super::{
 };
 
 /// The modules of the bootstrap, in the order in which they need each other.
-const MODULES: [(&str, &str); 11] = [
+const MODULES: [(&str, &str); 12] = [
     ("codec", include_str!("bootstrap/codec.py")),
     ("wire", include_str!("bootstrap/wire.py")),
     ("takeover", include_str!("bootstrap/takeover.py")),
@@ -42,6 +42,7 @@ const MODULES: [(&str, &str); 11] = [
     ("application", include_str!("bootstrap/application.py")),
     ("report", include_str!("bootstrap/report.py")),
     ("loops", include_str!("bootstrap/loops.py")),
+    ("tables", include_str!("bootstrap/tables.py")),
     ("pools", include_str!("bootstrap/pools.py")),
 ];
 

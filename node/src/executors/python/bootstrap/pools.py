@@ -1,11 +1,11 @@
-"""The ways of running tasks in a process: one after the other, on threads, or coroutines on an event loop."""
+"""What a process is for: tasks one after the other, on threads, as coroutines on an event loop; or the tables of django-celery-beat."""
 
 import faulthandler
 import random
 import socket
 import sys
 
-from umbel_bootstrap import application, host, logs, loops, wire
+from umbel_bootstrap import application, host, logs, loops, tables, wire
 
 
 def main(app, sock, orders, start, head):
@@ -37,4 +37,4 @@ def processes(head, current):
     return pool
 
 
-POOLS = {"processes": processes, "coroutines": loops.coroutines, "threads": loops.threads}
+POOLS = {"processes": processes, "coroutines": loops.coroutines, "threads": loops.threads, "tables": tables.tables}

@@ -42,6 +42,7 @@ SETTINGS = (
     "task_routes",
     "task_queues",
     "task_queue_max_priority",
+    "task_send_sent_event",
     "worker_concurrency",
     "worker_prefetch_multiplier",
     "worker_send_task_events",

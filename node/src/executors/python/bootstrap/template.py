@@ -19,7 +19,7 @@ from umbel_bootstrap import takeover, tracer
 
 takeover.install(tracer.build_tracer)
 
-from umbel_bootstrap import application, delegate, logs, pools, report, wire  # noqa: E402
+from umbel_bootstrap import application, delegate, logs, pools, report, tables, wire  # noqa: E402
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -47,6 +47,7 @@ def main(sock, start):
         app.backend.thread_safe  # noqa: B018  loads the backend, so that every child has it
         told = report.report(app)
         told["knows_backend"] = delegate.knows_backend(app, start["schemes"])
+        told["tables"] = tables.installed()
     except BaseException as error:
         if isinstance(error, SystemExit) and error.code == 0:
             raise

@@ -14,9 +14,9 @@ import threading
 VERSION = 1
 
 # From the node.
-FORK, RUN, ORDER, STOP = 1, 2, 3, 4
+FORK, RUN, ORDER, STOP, LOOK = 1, 2, 3, 4, 5
 # To the node.
-LOADED, FAILED, FORKED, EXITED, READY, DONE, PROGRESS, LOG = 16, 17, 18, 19, 20, 21, 22, 23
+LOADED, FAILED, FORKED, EXITED, READY, DONE, PROGRESS, LOG, LOOKED = 16, 17, 18, 19, 20, 21, 22, 23, 24
 
 # As the node's own bound (`frame.rs`); a larger frame is a broken peer.
 FRAME_MAX = 256 << 20
