@@ -32,7 +32,7 @@ pub fn conclude(ready: &ReadyChord, settings: &Settings, specs: &dyn Specs, now:
         Some((part, error)) => end.fail(dependency_error(&ready.group, part, error), Some(error)),
         None => end.succeed().unwrap_or_else(|error| end.fail(chord_error(format!("Callback error: {}", canvas_repr(&error))), None)),
     };
-    Commit { fence: Fence::Chord { group: ready.group.clone() }, effects }
+    Commit { fence: Fence::Chord { group: ready.group.clone(), failed: failed.is_some() }, effects }
 }
 
 struct End<'a> {

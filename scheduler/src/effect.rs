@@ -184,6 +184,9 @@ pub enum Fence {
     Chord {
         /// The chord.
         group: GroupId,
+        /// Whether a member failed. What the members came to then stays where people look for it, until it expires, as Celery
+        /// leaves it (`celery/backends/redis.py::on_chord_part_return`).
+        failed: bool,
     },
 }
 

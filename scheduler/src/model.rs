@@ -241,7 +241,7 @@ impl Model {
                 self.held.remove(tag);
             }
             Fence::Delivery { .. } => return Answer::Refused,
-            Fence::Chord { group } => match self.chords.get_mut(group) {
+            Fence::Chord { group, .. } => match self.chords.get_mut(group) {
                 Some(chord) if !chord.concluded => chord.concluded = true,
                 _ => return Answer::Refused,
             },

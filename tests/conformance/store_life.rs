@@ -82,7 +82,7 @@ impl Life {
     async fn conclude(&self, ready: Vec<ReadyChord>) {
         for chord in ready {
             let effects = vec![Effect::Publish(Box::new(message("bodies", &format!("{}-body+", chord.group))))];
-            let commit = Commit { fence: Fence::Chord { group: chord.group.clone() }, effects };
+            let commit = Commit { fence: Fence::Chord { group: chord.group.clone(), failed: false }, effects };
             if self.backbone.ledger.commit(vec![commit]).await.unwrap() != [Answer::Refused] {
                 self.write(&format!("B {}", chord.group));
             }

@@ -68,8 +68,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         Err(self.no_chords())
     }
 
-    /// Concludes a chord that was claimed; it and its parts are gone. `false` when it is another's meanwhile.
-    async fn close_chord(&self, _group: &GroupId) -> Result<bool, BackendError> {
+    /// Concludes a chord that was claimed; it is gone, and so are its parts, unless it has `failed`. `false` when it is another's meanwhile.
+    async fn close_chord(&self, _group: &GroupId, _failed: bool) -> Result<bool, BackendError> {
         Err(self.no_chords())
     }
 

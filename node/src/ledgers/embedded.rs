@@ -114,7 +114,7 @@ impl Steps {
                 Some(seq) => delivery = Some((seq, *attempt)),
                 None => return Ok(None),
             },
-            Fence::Chord { group } => {
+            Fence::Chord { group, .. } => {
                 if !tx.is_complete(group)? {
                     return Ok(None);
                 }

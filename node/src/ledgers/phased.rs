@@ -115,7 +115,7 @@ impl PhasedLedger {
         for commit in batch {
             fences.push(match &commit.fence {
                 Fence::Open | Fence::Once { .. } => true,
-                Fence::Chord { group } => concluding.begin(group) && self.backend.claim_chord(group).await.map_err(backend_error)?,
+                Fence::Chord { group, .. } => concluding.begin(group) && self.backend.claim_chord(group).await.map_err(backend_error)?,
                 Fence::Delivery { .. } => {
                     let Some(delivery) = delivery(commit) else { continue };
                     // Of two endings of one delivery in a batch the first counts.
@@ -197,7 +197,7 @@ impl PhasedLedger {
                     }
                     Beginning { what: run.as_str().to_owned(), name: format!("{}.{tag}.{attempt}", self.names.0), first: *attempt == 1 }
                 }
-                Fence::Chord { group } if !phases[*at].publish.is_empty() => {
+                Fence::Chord { group, .. } if !phases[*at].publish.is_empty() => {
                     Beginning { what: format!("chord:{group}"), name: self.name(), first: false }
                 }
                 _ => continue,
@@ -245,11 +245,15 @@ impl PhasedLedger {
         let all: Vec<usize> = (0..batch.len()).filter(good).collect();
         // A chord that is concluded and begun again by the same commit is concluded first.
         let again = |at: usize| {
-            let Fence::Chord { group } = &batch[at].fence else { return None };
-            batch[at].effects.iter().any(|effect| matches!(effect, Effect::OpenChord(open) if open.group == *group)).then_some(group)
+            let Fence::Chord { group, failed } = &batch[at].fence else { return None };
+            batch[at]
+                .effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::OpenChord(open) if open.group == *group))
+                .then_some((group, *failed))
         };
-        for group in all.iter().filter_map(|at| again(*at)) {
-            self.close(group).await?;
+        for (group, failed) in all.iter().filter_map(|at| again(*at)) {
+            self.close(group, failed).await?;
         }
         // A chord is there before its members can end.
         let mut opens = Vec::new();
@@ -268,8 +272,8 @@ impl PhasedLedger {
         self.publish(all.iter().flat_map(|at| std::mem::take(&mut phases[*at].publish)).collect()).await?;
         self.store(batch, &all, &mut phases, &mut ready).await?;
         for at in &all {
-            if let (Fence::Chord { group }, None) = (&batch[*at].fence, again(*at)) {
-                self.close(group).await?;
+            if let (Fence::Chord { group, failed }, None) = (&batch[*at].fence, again(*at)) {
+                self.close(group, *failed).await?;
             }
         }
         let paying: Vec<usize> = all.iter().copied().filter(|at| phases[*at].release.is_some()).collect();
@@ -292,10 +296,10 @@ impl PhasedLedger {
     }
 
     /// Concludes a chord. Publishing may have taken longer than a claim lasts; nobody may have noticed.
-    async fn close(&self, group: &GroupId) -> Result<(), LedgerError> {
-        let closed = self.backend.close_chord(group).await.map_err(backend_error)?;
+    async fn close(&self, group: &GroupId, failed: bool) -> Result<(), LedgerError> {
+        let closed = self.backend.close_chord(group, failed).await.map_err(backend_error)?;
         if !closed && self.backend.claim_chord(group).await.map_err(backend_error)? {
-            self.backend.close_chord(group).await.map_err(backend_error)?;
+            self.backend.close_chord(group, failed).await.map_err(backend_error)?;
         }
         Ok(())
     }
@@ -360,7 +364,7 @@ fn together(batch: &[Commit]) -> usize {
         if late || (before && begins(commit)) {
             return at;
         }
-        if let Fence::Chord { group } = &commit.fence {
+        if let Fence::Chord { group, .. } = &commit.fence {
             concluded.insert(group);
         }
         before |= counts(commit) || matches!(commit.fence, Fence::Chord { .. });

@@ -7,7 +7,7 @@
 //!
 //! **Chords.** The keys are Celery's and are read and written as its versions 5.6 and 5.7 do, so that parts may be recorded by
 //! anybody. A chord's last part claims it, for [`RedisOptions::chord_grace`]; concluding it publishes the body, removes the
-//! parts and leaves the mark `done` in one step. Chords that nodes know of are also listed in a set of their own, so that one
+//! parts and leaves the mark `done` in one step; the parts of one that failed stay until they expire, as Celery leaves them. Chords that nodes know of are also listed in a set of their own, so that one
 //! whose claimant died is found again.
 //!
 //! **What bounds it.** The script takes [`COMMITS`] commits at a time. **When it dies.** An error means that it is not known
@@ -149,7 +149,7 @@ impl RedisLedger {
             Fence::Open => batch.open(),
             Fence::Once { token, keep } => batch.once(&self.broker.keys.once(token), *keep),
             Fence::Delivery { tag, .. } => batch.held(tag),
-            Fence::Chord { group } => batch.chord(&self.backend.keys().celery.group(group), group),
+            Fence::Chord { group, failed } => batch.chord(&self.backend.keys().celery.group(group), group, *failed),
         }
         for step in &commit.steps {
             match step {

@@ -95,9 +95,9 @@ impl Batch {
         self.call.arg("D").arg(tag.as_str());
     }
 
-    /// Begins a commit that concludes a chord.
-    pub(crate) fn chord(&mut self, key: &str, group: &GroupId) {
-        self.call.arg("C").arg(key).arg(group.as_str());
+    /// Begins a commit that concludes a chord; one with a failed member keeps what its members came to.
+    pub(crate) fn chord(&mut self, key: &str, group: &GroupId, failed: bool) {
+        self.call.arg("C").arg(key).arg(group.as_str()).arg(u8::from(failed));
     }
 
     fn effect<const N: usize>(&mut self, code: &str, arguments: [&[u8]; N]) {

@@ -180,7 +180,7 @@ impl Store {
                     known && self.finished.contains(tag) && self.mutation == Some(Mutation::EndsTwice)
                 }
             },
-            Fence::Chord { group } => {
+            Fence::Chord { group, .. } => {
                 let again = self.mutation == Some(Mutation::ConcludeTwice);
                 let Some(chord) = self.chords.get_mut(group).filter(|chord| chord.since.is_some()) else { return false };
                 !std::mem::replace(&mut chord.concluded, true) || again

@@ -84,7 +84,7 @@ impl Witness {
         match &commit.fence {
             Fence::Open | Fence::Once { .. } => {}
             Fence::Delivery { tag, attempt, .. } => self.ending(tag, *attempt, &commit.effects, store)?,
-            Fence::Chord { group } => self.concluded(group, &commit.effects)?,
+            Fence::Chord { group, .. } => self.concluded(group, &commit.effects)?,
         }
         for effect in &commit.effects {
             match effect {

@@ -15,14 +15,18 @@ use session::{Outcome, Ran, Session};
 use umbel_tests::servers::redis::RedisServer;
 
 /// What the test command runs of it: workflows of every kind, replacements, errors that reach chords, and what asks by remote control.
-const PART: [&str; 6] = [
+const PART: [&str; 7] = [
     "test_canvas.py::test_chain::test_chain_child_replaced*",
     "test_canvas.py::test_chain::test_chain_of_*",
     "test_canvas.py::test_chord::test_chain_chord_chain_chord",
+    "test_canvas.py::test_chord::test_chord_on_error",
     "test_canvas.py::test_chord::test_error_propagates_to_chord_from_*",
     "test_canvas.py::test_group::test_nested_group_*",
     "test_canvas.py::test_result_set::*",
 ];
+
+/// The version whose suite is run unless another is asked for.
+const NEWEST: &str = "5.7.0";
 
 /// Settings of a run, from the environment.
 struct Wish {
@@ -48,7 +52,7 @@ impl Wish {
             select,
             shards: or(read("_SHARDS"), "2").parse().unwrap(),
             worker: or(read("_WORKER"), "node"),
-            celery: or(read("_CELERY"), "5.7.0"),
+            celery: or(read("_CELERY"), NEWEST),
         }
     }
 
@@ -74,7 +78,10 @@ fn run(configuration: Configuration) {
     std::fs::create_dir_all(&folder).unwrap();
     let suite = session::Suite::installed(&wish.celery, plan.ignored().collect());
     let all = suite.collect(&folder);
-    plan.check(&all);
+    // The plan is written for this one; older ones have not all of its tests.
+    if wish.celery == NEWEST {
+        plan.check(&all);
+    }
     let ids: Vec<String> = all.iter().filter(|id| plan.counts(id, configuration) && wish.wants(id)).cloned().collect();
     assert!(!ids.is_empty(), "no test was chosen");
     let suite = Arc::new(suite);

@@ -43,7 +43,8 @@ static CLAIM: Script = Script::new(
 static CLOSE: Script = Script::new(
     "close",
     "if redis.call('GET', KEYS[1] .. '.c') ~= ARGV[1] then return 0 end
-     redis.call('DEL', KEYS[1] .. '.j', KEYS[1] .. '.t', KEYS[1] .. '.s', KEYS[1] .. '.d')
+     redis.call('DEL', KEYS[1] .. '.s')
+     if ARGV[3] == '0' then redis.call('DEL', KEYS[1] .. '.j', KEYS[1] .. '.t', KEYS[1] .. '.d') end
      redis.call('SET', KEYS[1] .. '.c', 'done', 'EX', 300)
      redis.call('ZREM', KEYS[2], ARGV[2])
      redis.call('HDEL', KEYS[3], ARGV[2])
@@ -173,11 +174,11 @@ impl RedisBackend {
         Ok(self.link.script(&CLAIM, &call).await? == Answered::Int(1))
     }
 
-    /// Concludes a chord that this process has claimed (5.7's CLEANUP).
-    pub(super) async fn close(&self, group: &GroupId) -> Result<bool, RedisError> {
+    /// Concludes a chord that this process has claimed (5.7's CLEANUP, which leaves the parts of a chord that failed).
+    pub(super) async fn close(&self, group: &GroupId, failed: bool) -> Result<bool, RedisError> {
         let mut call = CLOSE.call(4);
         call.arg(self.keys.celery.group(group)).arg(self.keys.chords()).arg(self.keys.bodies()).arg(self.keys.lasts());
-        call.arg(&self.token).arg(group.as_str());
+        call.arg(&self.token).arg(group.as_str()).arg(u8::from(failed));
         Ok(self.link.script(&CLOSE, &call).await? == Answered::Int(1))
     }
 

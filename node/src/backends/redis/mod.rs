@@ -200,8 +200,8 @@ impl Backend for RedisBackend {
         Ok(self.claim(group).await?)
     }
 
-    async fn close_chord(&self, group: &GroupId) -> Result<bool, BackendError> {
-        Ok(self.close(group).await?)
+    async fn close_chord(&self, group: &GroupId, failed: bool) -> Result<bool, BackendError> {
+        Ok(self.close(group, failed).await?)
     }
 
     async fn unconcluded(&self, limit: usize) -> Result<Vec<ReadyChord>, BackendError> {

@@ -5,7 +5,7 @@
 -- ARGV: broker database, results database, prefix of broker keys, chords key, bodies key, lasts key, chord TTL in seconds, claim TTL
 -- in ms, claim token, number of commits, then for each: fence, its arguments, number of effects, and for each effect: code and arguments.
 --
--- Fences: O (none) | U key ttl (once: a commit that was carried out before is answered as done) | D field (still held) | C key (this chord is claimed, or may be, and not concluded), group.
+-- Fences: O (none) | U key ttl (once: a commit that was carried out before is answered as done) | D field (still held) | C key (this chord is claimed, or may be, and not concluded), group, whether a member failed.
 -- Effects of the results' database: R key value ttl | M key ttl (a mark) | N group-key by | H group-key group size body | A group-key group task root
 -- member score body (empty: known already) meta-ttl.
 -- Effects of the broker's database: P list envelope | S queue id due list envelope | K (ack) | Q list envelope | T queue id wait list
@@ -16,7 +16,7 @@
 local broker_db, results_db, prefix = ARGV[1], ARGV[2], ARGV[3]
 local chords, bodies, lasts, chord_ttl, claim_ttl, token = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local commits = tonumber(ARGV[10])
-local fence_width = {O = 0, U = 2, D = 1, C = 2}
+local fence_width = {O = 0, U = 2, D = 1, C = 3}
 local width = {R = 3, M = 2, N = 2, H = 4, A = 8, P = 2, S = 5, K = 0, Q = 2, T = 5, X = 3, B = 0}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -137,8 +137,9 @@ local function open_chord(a)
   return nil
 end
 
--- Whether the chord may be concluded by this ledger; if so it is, and nothing of it is left but the mark.
-local function conclude(p, group)
+-- Whether the chord may be concluded by this ledger; if so it is, and nothing of it is left but the mark. Of one that failed the parts
+-- are left too, for those who look at them; without its size it is never complete again.
+local function conclude(p, group, failed)
   local holder = redis.call('GET', p .. '.c')
   if holder == 'done' or (holder and holder ~= token) then return false end
   if not holder then
@@ -146,7 +147,8 @@ local function conclude(p, group)
     local size = redis.call('GET', p .. '.s')
     if not size or count_parts(p) < need(p, size) then return false end
   end
-  redis.call('DEL', p .. '.j', p .. '.t', p .. '.s', p .. '.d')
+  redis.call('DEL', p .. '.s')
+  if not failed then redis.call('DEL', p .. '.j', p .. '.t', p .. '.d') end
   redis.call('SET', p .. '.c', 'done', 'EX', 300)
   redis.call('ZREM', chords, group)
   redis.call('HDEL', bodies, group)
@@ -171,7 +173,7 @@ for c = 1, commits do
     end
   elseif kind == 'C' then
     use(results_db)
-    good = conclude(ARGV[a + 1], ARGV[a + 2])
+    good = conclude(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3] == '1')
   elseif kind == 'U' then
     use(broker_db)
     good = redis.call('SET', ARGV[a + 1], '1', 'NX', 'EX', ARGV[a + 2])

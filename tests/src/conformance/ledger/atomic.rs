@@ -72,7 +72,7 @@ pub async fn a_refused_commit_does_nothing<S: Stage>() {
     refused(&*ledger, ending(&held, effects("g"))).await;
     held.tag = "no tag of this broker".into();
     refused(&*ledger, ending(&held, effects("g"))).await;
-    let chord = umbel::scheduler::Fence::Chord { group: "g".into() };
+    let chord = umbel::scheduler::Fence::Chord { group: "g".into(), failed: false };
     refused(&*ledger, umbel::scheduler::Commit { fence: chord, effects: effects("h") }).await;
     assert_eq!(stored(&*stage.backend(), "t").await, None);
     assert_eq!(stage.backend().chord(&"g".into()).await.unwrap(), None);

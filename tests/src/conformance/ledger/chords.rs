@@ -21,7 +21,7 @@ async fn progress(backend: &dyn Backend, group: &str) -> Option<(u32, u32)> {
 
 fn conclusion(group: &str) -> Commit {
     let effect = Effect::Publish(Box::new(message("bodies", &format!("{group}-body"))));
-    Commit { fence: Fence::Chord { group: GroupId::from(group) }, effects: vec![effect] }
+    Commit { fence: Fence::Chord { group: GroupId::from(group), failed: false }, effects: vec![effect] }
 }
 
 /// What the body gets: index, task, value.
@@ -190,18 +190,23 @@ pub async fn an_incomplete_chord_cannot_be_concluded<S: Stage>() {
     assert_eq!(bodies(&stage).await, 0);
 }
 
-/// It leaves nothing behind, not even for a chord of the same name, nor in one whose name begins alike.
+/// It leaves nothing behind that counts, not even for a chord of the same name, nor in one whose name begins alike. Where a member
+/// has failed, stores may keep for people what the members came to.
 pub async fn a_concluded_chord_is_forgotten<S: Stage>() {
     let stage = S::fresh(Setup::default()).await;
     let ledger = stage.ledger();
     done(&*ledger, open(vec![open_chord("g-other", 2), part("g-other", 0, "t0")])).await;
-    for _ in 0..2 {
+    for failed in [false, true, false] {
         done(&*ledger, open(vec![open_chord("g", 2), part("g", 0, "t0")])).await;
         assert_eq!(progress(&*stage.backend(), "g").await, Some((2, 1)));
         assert_eq!(one_ready(&*ledger, open(vec![part("g", 1, "t1")])).await.parts.len(), 2);
-        done(&*ledger, conclusion("g")).await;
+        let mut conclusion = conclusion("g");
+        conclusion.fence = Fence::Chord { group: "g".into(), failed };
+        done(&*ledger, conclusion.clone()).await;
+        refused(&*ledger, conclusion).await;
         assert_eq!(progress(&*stage.backend(), "g").await, None);
         assert!(done(&*ledger, open(vec![part("g", 1, "t1")])).await.is_empty());
+        assert!(ledger.unconcluded(10).await.unwrap().is_empty());
     }
     assert_eq!(progress(&*stage.backend(), "g-other").await, Some((2, 1)));
 }

@@ -139,7 +139,7 @@ async fn run<S: Stage>(seed: u64) {
             let steps: Vec<Step> = (0..dice.below(5)).map(|_| Step::draw(&mut dice, number)).collect();
             let group = (dice.below(3) == 0).then(|| format!("g{}", dice.below(4)));
             expected.push(model.commit(&steps, group.as_deref()));
-            let fence = group.map_or(Fence::Open, |group| Fence::Chord { group: GroupId::from(group) });
+            let fence = group.map_or(Fence::Open, |group| Fence::Chord { group: GroupId::from(group), failed: false });
             batch.push(Commit { fence, effects: steps.iter().map(|step| step.effect(number)).collect() });
         }
         let answers = commit(&*stage.ledger(), batch).await;
@@ -202,7 +202,7 @@ async fn drain<S: Stage>(stage: &S, model: &Model) {
         assert_eq!(broker.queues().await.unwrap()[0].ready, 0);
     }
     for group in model.chords.keys() {
-        let conclusion = Commit { fence: Fence::Chord { group: GroupId::from(group) }, effects: Vec::new() };
+        let conclusion = Commit { fence: Fence::Chord { group: GroupId::from(group), failed: false }, effects: Vec::new() };
         let refused = commit(&*stage.ledger(), vec![conclusion]).await == [Answer::Refused];
         assert_eq!(refused, !model.is_complete(group));
     }
