@@ -1,6 +1,6 @@
 # `make test` is the second of the project's two commands; `cargo run --release -- demo` is the first.
 .DEFAULT_GOAL := help
-.PHONY: help test sim proof fleet-amqp restarts-amqp beat celery-suite chaos gossip limits demo bench lint docs fmt
+.PHONY: help test sim proof fleet-amqp restarts-amqp beat celery-suite hard-kills chaos gossip limits demo bench lint docs fmt
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -19,10 +19,14 @@ proof: ## Prove Redis at length: 200 outages, 20 kills, 5,000 tasks and 500 chor
 beat: ## Kill the leader of beat again and again (KILLS=200)
 	UMBEL_BEAT_KILLS=$(or $(KILLS),200) cargo nextest run --profile long --release -p umbel-tests --no-capture beat::leaders
 
-celery-suite: ## Run Celery's own integration suite against a node (SELECT="words of ids", SHARDS=2, WORKER=celery, CELERY=5.7.0)
-	@tests/setup
+celery-suite: ## Run Celery's own integration suite against a node (SELECT="words of ids", SHARDS=2, WORKER=celery, CELERY=5.6.3)
+	@tests/setup suite $(CELERY)
 	UMBEL_SUITE=whole UMBEL_SUITE_SELECT="$(SELECT)" UMBEL_SUITE_SHARDS=$(SHARDS) UMBEL_SUITE_WORKER=$(WORKER) UMBEL_SUITE_CELERY=$(CELERY) \
 		cargo test --quiet -p umbel-tests --test all compat::suite:: -- --nocapture --test-threads 1
+
+hard-kills: ## Kill 500 Python processes under their tasks and look for what is left of them (KILLS=500)
+	@tests/setup
+	UMBEL_HARD_KILLS=$(or $(KILLS),500) cargo nextest run --profile long --workspace --no-capture -E 'test(/^fault::python::hard_kills/)'
 
 chaos: ## Kill and freeze nodes of five for five minutes under load (UMBEL_CHAOS_SECS, _RATE, _EVERY, _SEED)
 	UMBEL_CHAOS_SECS=$(or $(UMBEL_CHAOS_SECS),300) UMBEL_CHAOS_RATE=$(or $(UMBEL_CHAOS_RATE),300) UMBEL_CHAOS_EVERY=$(or $(UMBEL_CHAOS_EVERY),5) \

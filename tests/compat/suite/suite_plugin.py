@@ -163,7 +163,11 @@ class Worker:
 
         self.purge()
         with get_redis_connection() as connection:
+            # The queue of the one who listens to events here stays bound.
+            bound = {key: connection.smembers(key) for key in connection.keys("_kombu.binding.celeryev*")}
             connection.flushall()
+            for key, members in bound.items():
+                connection.sadd(key, *members)
 
     def purge(self):
         return self.aside(lambda app: app.control.purge(), 10) or 0
