@@ -92,7 +92,7 @@ impl End<'_> {
             let mut planner = Planner::new(self.settings, self.specs, self.now);
             for (id, signatures) in body_errbacks(&node) {
                 planner.rooted(root.clone().unwrap_or_else(|| id.clone()));
-                if let Some(called) = errbacks::call(&mut planner, &id, &error, &signatures) {
+                if let Some(called) = errbacks::call(&mut planner, &id, &error, errbacks::Errbacks::All(&signatures)) {
                     adopt(&mut effects, &id, called);
                 }
             }

@@ -55,8 +55,9 @@ pub struct TaskSpec {
     pub acks_on_failure: bool,
     /// Whether a message whose task has failed for good becomes a dead letter as well.
     pub dead_letter_on_failure: bool,
-    /// Whether, as an errback, it is called with `(request, exc, traceback)` and not with the failed task's id: Celery's new style.
-    pub inline_errback: bool,
+    /// How many arguments it takes as an errback that may be of Celery's new style, which is called with `(request, exc, traceback)`
+    /// and not with the failed task's id; `None` of those that cannot be.
+    pub errback_arguments: Option<usize>,
     /// How many executors a message may kill before it is a dead letter.
     pub max_crashes: u32,
 }
@@ -79,7 +80,7 @@ impl TaskSpec {
             track_started: false,
             acks_on_failure: true,
             dead_letter_on_failure: false,
-            inline_errback: false,
+            errback_arguments: None,
             max_crashes: 3,
         }
     }

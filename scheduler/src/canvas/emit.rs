@@ -1,6 +1,6 @@
 //! Nodes into effects: messages, and the chords they are counted by.
 
-use umbel_proto::{Chain, Map, Millis, Signature, TaskId, TaskName, Value};
+use umbel_proto::{Chain, Map, Millis, Signature, TaskId, Value};
 
 use super::{
     CanvasError, MAX_TASKS, Sender, Specs, message,
@@ -45,9 +45,11 @@ impl<'a> Planner<'a> {
         self.parent = parent;
     }
 
-    /// Whether `task` is, as an errback, one of the new style.
-    pub(crate) fn calls_inline(&self, task: &TaskName) -> bool {
-        self.specs.spec(task).is_some_and(|spec| spec.inline_errback)
+    /// Whether an errback is one of the new style: it takes more than one argument besides those that are stored in it.
+    pub(crate) fn calls_inline(&self, errback: &Signature) -> bool {
+        let stored = if errback.immutable { 0 } else { errback.args.len() + errback.kwargs.len() };
+        let takes = self.specs.spec(&errback.task).and_then(|spec| spec.errback_arguments);
+        takes.is_some_and(|takes| takes.saturating_sub(stored) > 1)
     }
 
     /// Sends a node.

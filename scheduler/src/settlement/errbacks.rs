@@ -9,6 +9,15 @@ use crate::canvas::{
     node::{Cluster, Node},
 };
 
+/// Errbacks that are to be called.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Errbacks<'a> {
+    /// Of a task of which none has been called.
+    All(&'a [Signature]),
+    /// Those that the process of the failed task has left to be sent.
+    Left(&'a [Signature]),
+}
+
 /// The header of a message that is an errback of the new style: the failed task's id and its exception.
 pub(crate) const FAILED: &str = "umbel_failed";
 
@@ -19,12 +28,18 @@ pub(crate) const FAILED: &str = "umbel_failed";
 /// messages; what fails without one (a chord's body, a task that was killed) sends them as tasks with the header [`FAILED`], from
 /// which a process of Python makes these arguments.
 ///
+/// Those that such a process has `left` are of the old style, whatever they look like from here.
+///
 /// An errback that cannot be sent is left out: it must not keep the failure of its task from being recorded.
 ///
 /// What is answered is the group of those that leave a result, as the failed task lists it among its children.
-pub(crate) fn call(planner: &mut Planner<'_>, id: &TaskId, error: &TaskError, errbacks: &[Signature]) -> Option<ResultTuple> {
+pub(crate) fn call(planner: &mut Planner<'_>, id: &TaskId, error: &TaskError, errbacks: Errbacks<'_>) -> Option<ResultTuple> {
+    let (errbacks, judged) = match errbacks {
+        Errbacks::All(errbacks) => (errbacks, false),
+        Errbacks::Left(errbacks) => (errbacks, true),
+    };
     let build = |(index, errback): (usize, &Signature)| {
-        let inline = planner.calls_inline(&errback.task);
+        let inline = !judged && planner.calls_inline(errback);
         let errback = if inline { of_new_style(errback, id, error) } else { errback.clone() };
         let node = Builder::new(id.as_str()).build(&errback, &Id::Own, &format!("errback.{index}")).ok()??;
         Some((inline, node))
@@ -52,10 +67,14 @@ pub(crate) fn call(planner: &mut Planner<'_>, id: &TaskId, error: &TaskError, er
     (!called.is_empty()).then(|| ResultTuple { id: group.to_string(), parent: None, children: Some(called) })
 }
 
-/// No task, for Celery: it leaves no result.
+/// No task, for Celery: it leaves no result. One that is immutable is called with its own arguments alone.
 fn of_new_style(errback: &Signature, id: &TaskId, error: &TaskError) -> Signature {
+    let errback = errback.clone().set("ignore_result", true);
+    if errback.immutable {
+        return errback;
+    }
     let failed = Map::from_iter([("id".to_owned(), id.as_str().into()), ("error".to_owned(), error.to_value())]);
     let mut headers = errback.options.get("headers").and_then(Value::as_map).cloned().unwrap_or_default();
     headers.insert(FAILED.to_owned(), Value::Map(failed));
-    errback.clone().set("headers", Value::Map(headers)).set("ignore_result", true)
+    errback.set("headers", Value::Map(headers))
 }

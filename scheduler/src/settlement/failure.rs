@@ -1,8 +1,12 @@
 //! The task failed or was revoked: its own result, its chord, the rest of its chain, its errbacks.
 
-use umbel_proto::{Signature, State, TaskError, repr};
+use umbel_proto::{State, TaskError, repr};
 
-use super::{Ending, Settlement, errbacks, run::Run};
+use super::{
+    Ending, Settlement,
+    errbacks::{self, Errbacks},
+    run::Run,
+};
 use crate::{DeadReason, Effect, PartResult, Release, canvas::abandon::Abandon, retry::after_crash};
 
 impl Run<'_> {
@@ -10,11 +14,15 @@ impl Run<'_> {
     ///
     /// With `acks_on_failure` off, or `dead_letter_on_failure` on, the message is kept among the dead letters as well.
     pub(super) fn fail(&self, error: TaskError) -> Settlement {
-        self.fail_telling(error, &self.invocation.embed().errbacks)
+        self.fail_telling(error, self.errbacks())
     }
 
-    /// As [`Self::fail`], sending `errbacks` in the place of the message's own.
-    pub(super) fn fail_telling(&self, error: TaskError, errbacks: &[Signature]) -> Settlement {
+    fn errbacks(&self) -> Errbacks<'_> {
+        Errbacks::All(&self.invocation.embed().errbacks)
+    }
+
+    /// As [`Self::fail`], calling `errbacks`.
+    pub(super) fn fail_telling(&self, error: TaskError, errbacks: Errbacks<'_>) -> Settlement {
         let spec = self.context.spec;
         let release = if spec.dead_letter_on_failure || !spec.acks_on_failure {
             Release::Dead { reason: DeadReason::RetriesExhausted, detail: repr::error_repr(&error) }
@@ -26,10 +34,10 @@ impl Run<'_> {
 
     /// FAILURE for good, paying the broker with `release`.
     pub(super) fn fail_with(&self, error: TaskError, release: Release) -> Settlement {
-        self.fail_for_good(error, &self.invocation.embed().errbacks, release)
+        self.fail_for_good(error, self.errbacks(), release)
     }
 
-    fn fail_for_good(&self, error: TaskError, errbacks: &[Signature], release: Release) -> Settlement {
+    fn fail_for_good(&self, error: TaskError, errbacks: Errbacks<'_>, release: Release) -> Settlement {
         let mut effects = self.ended(&State::Failure, &error);
         let mut planner = self.planner();
         errbacks::call(&mut planner, self.id(), &error, errbacks);

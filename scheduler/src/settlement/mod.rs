@@ -111,7 +111,7 @@ pub fn settle(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -
     match outcome {
         Outcome::Success { value, children } => run.succeed(value, children),
         Outcome::Failure(error) => run.fail(error),
-        Outcome::FailureTold { error, errbacks } => run.fail_telling(error, &errbacks),
+        Outcome::FailureTold { error, errbacks } => run.fail_telling(error, errbacks::Errbacks::Left(&errbacks)),
         Outcome::Retry(ask) => run.again(ask),
         Outcome::Ignore => run.silent(Release::Ack, Ending::Ignored),
         Outcome::Reject { requeue: true, .. } => run.requeue(),

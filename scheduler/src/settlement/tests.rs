@@ -255,7 +255,7 @@ fn refusals_record_why() {
 fn errbacks_of_the_new_style_get_what_they_are_called_with() {
     let errback = |name: &str| Signature::new(name).arg("own");
     let mut case = Case::of(&Signature::new("proj.add").set("task_id", "id").link_error(errback("old")).link_error(errback("new")));
-    case.specs.tasks.insert("new".into(), TaskSpec { inline_errback: true, ..TaskSpec::new("new") });
+    case.specs.tasks.insert("new".into(), TaskSpec { errback_arguments: Some(4), ..TaskSpec::new("new") });
     let settlement = case.settle(Outcome::Failure(bad()));
     let sent = settlement.effects.iter().filter_map(|effect| match effect {
         Effect::Publish(publish) => Some(&publish.invocation.headers),
@@ -267,6 +267,31 @@ fn errbacks_of_the_new_style_get_what_they_are_called_with() {
     assert_eq!((old.other.get(errbacks::FAILED), new.ignore_result), (None, Some(true)));
     let failed = new.other[errbacks::FAILED].as_map().unwrap();
     assert_eq!((failed["id"].as_str(), &failed["error"]), (Some("id"), &bad().to_value()));
+    // One that is immutable gets nothing.
+    let still = Signature::new("proj.add").set("task_id", "id").link_error(errback("new").immutable());
+    let mut immutable = Case::of(&still);
+    immutable.specs.tasks.insert("new".into(), TaskSpec { errback_arguments: Some(4), ..TaskSpec::new("new") });
+    let settlement = immutable.settle(Outcome::Failure(bad()));
+    let sent = settlement.effects.iter().find_map(|effect| match effect {
+        Effect::Publish(publish) => Some(&publish.invocation.headers),
+        _ => None,
+    });
+    let sent = sent.unwrap();
+    assert_eq!((sent.argsrepr.as_deref(), sent.other.get(errbacks::FAILED)), (Some("('own',)"), None));
+    // What is stored in it does not count, nor what a task's own process has made of it.
+    case.specs.tasks.insert("new".into(), TaskSpec { errback_arguments: Some(2), ..TaskSpec::new("new") });
+    let of_old_style = |outcome| {
+        let settlement = case.settle(outcome);
+        let sent = settlement.effects.iter().any(|effect| match effect {
+            Effect::Publish(publish) => {
+                publish.invocation.headers.argsrepr.as_deref() == Some("('id', 'own')") && publish.invocation.headers.task.as_str() == "new"
+            }
+            _ => false,
+        });
+        assert!(sent, "{:?}", settlement.effects);
+    };
+    of_old_style(Outcome::Failure(bad()));
+    of_old_style(Outcome::FailureTold { error: bad(), errbacks: vec![errback("new")] });
 }
 
 #[test]

@@ -40,8 +40,8 @@ pub struct AppTask {
     pub priority: Option<u8>,
     /// Whether it is an `async def`.
     pub coroutine: bool,
-    /// Whether it is an errback of the new style, which is called with `(request, exc, traceback)`.
-    pub errback: bool,
+    /// How many arguments it takes, if it may be an errback of the new style, which is called with `(request, exc, traceback)`.
+    pub errback: Option<usize>,
     /// `max_retries`.
     pub max_retries: Option<u32>,
     /// `default_retry_delay`, in seconds.
@@ -194,7 +194,7 @@ impl AppTask {
         spec.ignore_result = self.ignore_result.unwrap_or(false);
         spec.store_errors_even_if_ignored = self.store_errors_even_if_ignored.unwrap_or(false);
         spec.track_started = self.track_started.unwrap_or(false);
-        spec.inline_errback = self.errback;
+        spec.errback_arguments = self.errback;
         spec.acks_on_failure = self.acks_on_failure_or_timeout.unwrap_or(true);
         spec
     }

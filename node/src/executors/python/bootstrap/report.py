@@ -9,7 +9,9 @@ import celery
 import kombu
 from celery import schedules
 from celery.app.routes import MapRoute
-from celery.utils.functional import arity_greater
+
+# As many arguments as one likes to give.
+MANY = 1000
 
 TASK_OPTIONS = (
     "max_retries",
@@ -93,9 +95,17 @@ def describe(app, task):
         "queue": route(app, task),
         "priority": plain(getattr(task, "priority", None)),
         "coroutine": inspect.iscoroutinefunction(inspect.unwrap(function)),
-        "errback": header is not None and not isinstance(header, partial) and bool(arity_greater(header, 1)),
+        "errback": arguments(header),
         **options,
     }
+
+
+def arguments(header):
+    """How many arguments an errback takes; `None` of one that is always called with the failed id alone, as methods are."""
+    if header is None or isinstance(header, partial):
+        return None
+    spec = inspect.getfullargspec(header)
+    return MANY if spec.varargs else len(spec.args)
 
 
 def route(app, task):
