@@ -70,7 +70,7 @@ impl GossipOptions {
             toward: None,
             roles: Vec::new(),
             interval: Duration::from_millis(200),
-            phi: 10.0,
+            phi: 8.0,
             bytes_per_second: BYTES_PER_SECOND,
         }
     }
