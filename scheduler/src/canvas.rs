@@ -49,6 +49,8 @@ pub struct Sender<'a> {
     pub root: &'a TaskId,
     /// Its priority, for `task_inherit_parent_priority`.
     pub priority: Option<u8>,
+    /// Headers of the user's own, for those that a trace goes on by.
+    pub headers: &'a Map,
 }
 
 /// Looks up what is known of tasks.

@@ -13,6 +13,7 @@ mod python;
 mod redis;
 mod shop;
 mod suite;
+mod watched;
 
 use std::{
     io::Write,

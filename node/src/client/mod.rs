@@ -131,7 +131,8 @@ impl Client {
 
     /// Submits as a child of a running task.
     pub(crate) async fn submit_from(&self, signature: &Signature, context: &Context) -> Result<AsyncResult, ClientError> {
-        let sender = Sender { id: context.task_id(), root: context.root_id(), priority: context.priority() };
+        let sender =
+            Sender { id: context.task_id(), root: context.root_id(), priority: context.priority(), headers: context.own_headers() };
         self.launch(signature, &[], &Map::new(), Some(sender), Seed::fresh(self)).await
     }
 

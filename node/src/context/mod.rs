@@ -101,6 +101,11 @@ impl Context {
         &self.0.invocation.headers.task
     }
 
+    /// Headers of the user's own.
+    pub(crate) fn own_headers(&self) -> &Map {
+        &self.0.invocation.headers.other
+    }
+
     /// The first task of the workflow; the task itself where it is the first.
     pub fn root_id(&self) -> &TaskId {
         self.0.invocation.headers.root_id.as_ref().unwrap_or_else(|| self.task_id())

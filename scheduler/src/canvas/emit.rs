@@ -17,6 +17,8 @@ pub(crate) struct Planner<'a> {
     pub(super) parent: Option<TaskId>,
     pub(super) root: Option<TaskId>,
     pub(super) priority: Option<u8>,
+    /// Headers that a trace goes on by.
+    pub(super) trace: Map,
     /// What has been planned so far, in the order it has to happen.
     pub(crate) effects: Vec<Effect>,
     tasks: usize,
@@ -25,7 +27,7 @@ pub(crate) struct Planner<'a> {
 impl<'a> Planner<'a> {
     /// Sends for nobody yet.
     pub(crate) fn new(settings: &'a Settings, specs: &'a dyn Specs, now: Millis) -> Self {
-        Self { settings, specs, now, parent: None, root: None, priority: None, effects: Vec::new(), tasks: 0 }
+        Self { settings, specs, now, parent: None, root: None, priority: None, trace: Map::new(), effects: Vec::new(), tasks: 0 }
     }
 
     /// What is sent follows from this task.
@@ -33,6 +35,7 @@ impl<'a> Planner<'a> {
         self.parent = Some(sender.id.clone());
         self.root = Some(sender.root.clone());
         self.priority = sender.priority;
+        self.trace = message::trace(sender.headers);
     }
 
     /// What is sent has this root.

@@ -33,6 +33,10 @@ const RESERVED: [&str; 21] = [
     "redelivered",
 ];
 
+/// Headers by which a trace goes on from task to task: Sentry's and those of W3C, which OpenTelemetry writes. Under Celery their
+/// integrations write them wherever a worker sends a task.
+const TRACE: [&str; 4] = ["sentry-trace", "baggage", "traceparent", "tracestate"];
+
 /// How deep lists and maps may nest in what follows a task. A reader refuses a message beyond its own limit
 /// ([`umbel_proto::Limits`]), and its workflow would hang; the margin is for what a message is wrapped in.
 const MAX_DEPTH: usize = 480;
@@ -90,6 +94,9 @@ pub(super) fn publish(task: Signature, rest: Chain, planner: &Planner<'_>) -> Re
     headers.replaced_task_nesting = number(options, "replaced_task_nesting").unwrap_or(0);
     (headers.stamped_headers, headers.stamps) = stamps(options);
     headers.other = user_headers(options);
+    for (name, value) in &planner.trace {
+        headers.other.entry(name.clone()).or_insert_with(|| value.clone());
+    }
 
     let routed = routed_name(&task);
     let spec = planner.specs.spec(&routed);
@@ -172,6 +179,12 @@ fn stamps(options: &Options) -> (Option<Vec<String>>, Map) {
     let names: Vec<String> = names.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let stamps = names.iter().filter_map(|name| Some((name.clone(), options.get(name)?.clone()))).collect();
     (Some(names), stamps)
+}
+
+/// Those of a task's headers that what it sends has as well.
+pub(super) fn trace(headers: &Map) -> Map {
+    let found = TRACE.iter().filter_map(|name| Some(((*name).to_owned(), headers.get(*name)?.clone())));
+    found.collect()
 }
 
 pub(crate) fn user_headers(options: &Options) -> Map {

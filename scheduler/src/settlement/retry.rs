@@ -33,7 +33,8 @@ impl Run<'_> {
         let headers = &mut invocation.headers;
         headers.retries = headers.retries.saturating_add(1);
         headers.parent_id = Some(headers.id.clone());
-        headers.eta = Some(Timestamp::from_millis(due));
+        // A countdown of zero is none for Celery either.
+        headers.eta = (due > self.context.now).then(|| Timestamp::from_millis(due));
         if let Some(args) = &ask.args {
             headers.argsrepr = Some(repr::args_repr(args));
         }

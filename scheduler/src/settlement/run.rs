@@ -27,7 +27,8 @@ impl<'a> Run<'a> {
     /// A planner for what this task sends.
     pub(super) fn planner(&self) -> Planner<'a> {
         let mut planner = Planner::new(self.context.settings, self.context.specs, self.context.now);
-        planner.sent_by(&Sender { id: self.id(), root: self.root(), priority: self.invocation.properties.priority });
+        let priority = self.invocation.properties.priority;
+        planner.sent_by(&Sender { id: self.id(), root: self.root(), priority, headers: &self.invocation.headers.other });
         planner
     }
 

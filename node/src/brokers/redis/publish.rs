@@ -104,6 +104,8 @@ impl Shared {
             info.insert("exchange".to_owned(), publish.route.exchange.as_str().into());
             info.insert("routing_key".to_owned(), publish.route.routing_key.as_str().into());
         }
+        // kombu writes one always, and tasks look at it.
+        envelope.properties.entry("priority".to_owned()).or_insert(umbel_proto::Value::Int(0));
         let now = clock::now();
         Passage { at: Some(now), ..Passage::default() }.put(&mut envelope.properties);
         let list = self.keys.list(&queue, publish.invocation.properties.priority.map(i64::from));
