@@ -46,6 +46,8 @@ impl Allow {
 /// What a node is, for those who ask.
 #[derive(Debug, Clone)]
 pub struct Description {
+    /// What it runs for an application, as Celery's report of software begins: `celery:5.7.0 py:3.11.2`; empty without one.
+    pub software: String,
     /// Settings by Celery's names, secrets masked.
     pub conf: Map,
     /// The broker: `hostname`, `port`, `transport`, …, as kombu describes a connection; no password.
@@ -65,6 +67,7 @@ pub struct Description {
 impl Default for Description {
     fn default() -> Self {
         Self {
+            software: String::new(),
             conf: Map::new(),
             broker: Map::new(),
             allow: Allow::All,

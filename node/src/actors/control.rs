@@ -21,14 +21,14 @@ mod orders;
 mod revoking;
 mod values;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::{
@@ -41,7 +41,8 @@ use umbel_scheduler::control::{Flood, is_for};
 use super::{Shared, cast, chance::Backoff, panic_text, supervisor::SupervisorMsg};
 use crate::{
     brokers::fanout::{Address, Fanout, Heard, Listen, Listener},
-    clock, control,
+    clock,
+    control::{self, table::Kind},
     telling::Allow,
 };
 
@@ -51,6 +52,8 @@ const COMMANDS: usize = 32;
 /// no flood for a second.
 const PER_SECOND: f64 = 200.0;
 const AT_ONCE: f64 = 1_000.0;
+/// How long a command waits for the changes that were asked for before it.
+const IN_ORDER: Duration = Duration::from_secs(2);
 
 /// The actor.
 pub(crate) struct Control;
@@ -72,6 +75,8 @@ pub(crate) enum ControlMsg {
 pub(crate) struct State {
     desk: Arc<Desk>,
     working: JoinSet<()>,
+    /// Closed when the last change that was asked for has been made.
+    changed: watch::Receiver<()>,
     _listening: AbortOnDropHandle<()>,
 }
 
@@ -99,7 +104,7 @@ impl Actor for Control {
                 }
             })
         };
-        Ok(State { desk, working: JoinSet::new(), _listening: AbortOnDropHandle::new(listening) })
+        Ok(State { desk, working: JoinSet::new(), changed: watch::channel(()).1, _listening: AbortOnDropHandle::new(listening) })
     }
 
     async fn handle(&self, _: ActorRef<ControlMsg>, message: ControlMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -108,9 +113,20 @@ impl Actor for Control {
                 state.desk.shared.faults.hit("control.heard");
                 while state.working.try_join_next().is_some() {}
                 let desk = state.desk.clone();
+                // Changes are made one after the other, and who asks about them after that sees them.
+                let changes = control::table::find(&request.method).is_some_and(|command| command.kind == Kind::Control);
+                let before = (changes || request.method == "revoked").then(|| state.changed.clone());
+                let changing = changes.then(|| {
+                    let (changing, changed) = watch::channel(());
+                    state.changed = changed;
+                    changing
+                });
                 state.working.spawn(async move {
+                    if let Some(mut before) = before {
+                        let _ = timeout(IN_ORDER, async { while before.changed().await.is_ok() {} }).await;
+                    }
                     desk.obey(*request).await;
-                    drop(permit);
+                    drop((permit, changing));
                 });
                 Ok(())
             }

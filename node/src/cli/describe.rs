@@ -4,6 +4,7 @@ use umbel_proto::{Map, Value};
 
 use crate::{
     config::{Config, Url, UrlKind},
+    executors::python::AppReport,
     telling::{Allow, Description},
 };
 
@@ -11,15 +12,16 @@ use crate::{
 const HIDDEN: [&str; 8] = ["api", "token", "key", "secret", "pass", "profanity", "signature", "database"];
 const MASK: &str = "********";
 
-/// The description of a node with this configuration.
-pub(super) fn description(config: &Config) -> Description {
+/// The description of a node with this configuration, and with the settings of its application.
+pub(super) fn description(config: &Config, app: Option<&AppReport>) -> Description {
     let allow = match (config.control.enabled.value, &config.control.allow) {
         (false, _) => Allow::Nothing,
         (true, None) => Allow::All,
         (true, Some(names)) => Allow::Only(names.value.clone()),
     };
     Description {
-        conf: conf(config),
+        software: app.map(|app| format!("celery:{} py:{} ", app.celery, app.python)).unwrap_or_default(),
+        conf: conf(config, app),
         broker: config.broker.as_ref().map(|url| broker(url)).unwrap_or_default(),
         allow,
         task_events: config.task_events.value,
@@ -29,8 +31,9 @@ pub(super) fn description(config: &Config) -> Description {
     }
 }
 
-fn conf(config: &Config) -> Map {
-    let mut conf = Map::new();
+fn conf(config: &Config, app: Option<&AppReport>) -> Map {
+    let own = app.and_then(|app| Value::from_serialize(&app.conf).ok());
+    let mut conf = own.as_ref().and_then(Value::as_map).cloned().unwrap_or_default();
     let mut set = |name: &str, value: Value| conf.insert(name.to_owned(), value);
     set("broker_url", config.broker.as_ref().map_or(Value::Null, |url| url.to_string().into()));
     set("result_backend", config.results.as_ref().map_or(Value::Null, |url| url.to_string().into()));
@@ -94,7 +97,7 @@ mod tests {
     fn secrets_are_masked() {
         let flags = vec![("--broker".to_owned(), "redis://me:hunter2@h:6380/3".to_owned())];
         let loaded = config::load(flags, None, false, Vec::new()).unwrap();
-        let description = description(&loaded.config);
+        let description = description(&loaded.config, None);
         let told = format!("{:?} {:?}", description.conf, description.broker);
         assert!(!told.contains("hunter2"), "{told}");
         assert_eq!(description.broker["port"], Value::Int(6380));

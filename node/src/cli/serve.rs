@@ -139,6 +139,7 @@ pub(super) async fn start(
     let settings = settings(config, python.map(|app| &app.report))?;
     let native: Arc<dyn Executor> = Arc::new(native);
     let beat = super::entries::beat(config, plan, python)?;
+    let description = super::describe::description(config, python.map(|app| &app.report));
     let python = python.map(|app| app.executor.clone());
     // Python before Rust: `celery.map` has to be where the task is that it maps, and Rust's own has none to call there.
     let mut executors: Vec<Arc<dyn Executor>> = python.iter().map(|python| Arc::new(python.clone()) as Arc<dyn Executor>).collect();
@@ -157,7 +158,7 @@ pub(super) async fn start(
         .concurrency(plan.concurrency.resolve(config::cpus()))
         .prefetch_multiplier(u32::try_from(config.worker.prefetch_multiplier.value).unwrap_or(4))
         .settings(settings.clone())
-        .describe(super::describe::description(config))
+        .describe(description)
         .backbone(broker.clone(), backend.clone(), ledger.clone());
     for executor in executors {
         builder = builder.executor(executor);

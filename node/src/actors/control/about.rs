@@ -58,7 +58,8 @@ impl Desk {
     pub(super) fn report(&self) -> String {
         let shared = &self.shared;
         let mut text = format!(
-            "\nsoftware -> umbel:{} ({} {})\nplatform -> system:{} arch:{}\n",
+            "\nsoftware -> {}umbel:{} ({} {})\nplatform -> system:{} arch:{}\n",
+            shared.telling.description.software,
             env!("CARGO_PKG_VERSION"),
             shared.broker.kind(),
             shared.backend.kind(),

@@ -21,7 +21,9 @@ pub struct AppReport {
     pub tasks: Vec<AppTask>,
     /// The settings a node looks at, by Celery's names.
     pub settings: BTreeMap<String, serde_json::Value>,
-    /// Those of them that are not Celery's built-in ones.
+    /// Everything that is configured, for people; without secrets (`celery inspect conf`).
+    pub conf: BTreeMap<String, serde_json::Value>,
+    /// Those of the settings that are not Celery's built-in ones.
     pub configured: Vec<String>,
     /// `task_routes`: names, patterns between slashes, and where they lead.
     pub routes: Vec<(String, AppRoute)>,
