@@ -1,16 +1,16 @@
 //! The node: builds a pipeline, starts it, and is the handle to it.
 
+mod errors;
 mod learning;
 mod short;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorRef, rpc::CallResult};
-use thiserror::Error;
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::{NodeId, QueueName, TaskName};
-use umbel_scheduler::Settings;
+use umbel_scheduler::{Settings, autoscale::Bounds};
 
 use crate::{
     actors::{
@@ -24,7 +24,7 @@ use crate::{
         supervisor::{Supervisor, SupervisorArgs, SupervisorMsg},
     },
     backends::Backend,
-    brokers::{About, Backbone, Broker, BrokerError},
+    brokers::{About, Backbone, Broker},
     client::{Client, KnownTasks},
     cluster::ClusterView,
     executors::{
@@ -33,11 +33,13 @@ use crate::{
     },
     facts::Facts,
     fault::Faults,
-    gossip::{GossipError, GossipOptions, Port},
+    gossip::{GossipOptions, Port},
     ledgers::Ledger,
     limits::{LimitRule, Limiting, LimitsError, LocalLimits, Rules},
     telling::{Description, Telling},
 };
+
+pub use errors::{NodeError, StartError};
 
 /// The most messages a node holds, whatever its concurrency.
 pub const CREDITS_MAX: u32 = 16_384;
@@ -74,54 +76,6 @@ pub enum Shutdown {
     /// Hand back what runs as well: a task that is acknowledged late runs again elsewhere, one that was acknowledged early
     /// is recorded as a failure.
     Cold,
-}
-
-/// Why a node could not be started.
-#[derive(Debug, Clone, Error)]
-pub enum StartError {
-    /// Nobody said where messages come from and results go.
-    #[error("a node needs a broker, a result backend and a ledger: call `Node::builder().backbone(…)`")]
-    NoBackbone,
-    /// Nobody said what runs tasks.
-    #[error("a node needs at least one executor: call `Node::builder().task(…)` or `.executor(…)`")]
-    NoExecutor,
-    /// The broker refuses the subscription.
-    #[error("cannot take messages from {}: {source}", list(.queues))]
-    Subscribe {
-        /// The queues.
-        queues: Vec<QueueName>,
-        /// Why.
-        source: BrokerError,
-    },
-    /// It cannot gossip where it was told to.
-    #[error(transparent)]
-    Gossip(#[from] GossipError),
-    /// The pipeline could not be put together.
-    #[error("cannot start the pipeline: {reason}")]
-    Pipeline {
-        /// Why.
-        reason: String,
-    },
-}
-
-fn list(queues: &[QueueName]) -> String {
-    queues.iter().map(|queue| format!("queue {queue}")).collect::<Vec<_>>().join(", ")
-}
-
-/// Why a node ended by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum NodeError {
-    /// A part of the pipeline died again and again.
-    #[error("the node stopped because its {part} died too often; last: {reason}")]
-    GaveUp {
-        /// Which part.
-        part: &'static str,
-        /// What it died of last.
-        reason: String,
-    },
-    /// The supervisor itself died.
-    #[error("the node's supervisor died; what the node held goes back when its lease ends")]
-    Supervisor,
 }
 
 impl fmt::Debug for Node {
@@ -259,6 +213,7 @@ pub struct NodeBuilder {
     queues: Option<Vec<QueueName>>,
     beat: Option<BeatOptions>,
     concurrency: usize,
+    autoscale: Option<Bounds>,
     prefetch_multiplier: u32,
     lease: Duration,
     about: About,
@@ -279,6 +234,7 @@ impl Default for NodeBuilder {
             queues: None,
             beat: None,
             concurrency: std::thread::available_parallelism().map_or(1, usize::from),
+            autoscale: None,
             prefetch_multiplier: 4,
             lease: Duration::from_millis(2500),
             about: About::this_process(),
@@ -320,6 +276,14 @@ impl NodeBuilder {
     #[must_use]
     pub fn concurrency(mut self, slots: usize) -> Self {
         self.concurrency = slots.max(1);
+        self
+    }
+
+    /// Lets executors without slots of their own number have more of them while there is work, and fewer when there is none, in the
+    /// place of [`NodeBuilder::concurrency`] (`celery worker --autoscale`).
+    #[must_use]
+    pub fn autoscale(mut self, bounds: Bounds) -> Self {
+        self.autoscale = Some(bounds);
         self
     }
 
@@ -426,9 +390,14 @@ impl NodeBuilder {
             None => vec![self.settings.default_queue.clone()],
             Some(queues) => queues,
         };
-        let (executors, slots): (Vec<_>, Vec<usize>) =
-            executors.into_iter().map(|(executor, slots)| (executor, slots.unwrap_or(self.concurrency))).unzip();
-        let all_slots = u32::try_from(slots.iter().sum::<usize>()).unwrap_or(u32::MAX);
+        let (executors, own): (Vec<_>, Vec<Option<usize>>) = executors.into_iter().unzip();
+        let or = |other: usize| own.iter().map(|own| own.unwrap_or(other)).collect::<Vec<usize>>();
+        let (slots, most) = match self.autoscale {
+            None => (or(self.concurrency), or(self.concurrency)),
+            Some(bounds) => (or(bounds.min), or(bounds.max)),
+        };
+        let all_slots = u32::try_from(most.iter().sum::<usize>()).unwrap_or(u32::MAX);
+        let follow = own.iter().map(|own| self.autoscale.is_some() && own.is_none()).collect();
         let settings = Arc::new(self.settings);
         let known = KnownTasks::new(executors.iter().flat_map(|executor| executor.tasks()));
         let client = Client::new(broker.clone(), backend.clone(), ledger.clone(), settings.clone(), known);
@@ -461,6 +430,7 @@ impl NodeBuilder {
             facts: Facts::new(registry.names().cloned()),
             registry,
             credits: Credits::new(all_slots, self.prefetch_multiplier, CREDITS_MAX),
+            autoscale: watch::Sender::new(self.autoscale),
             links: Links::new(broker.kind(), ledger.kind()),
             faults: self.faults,
             broker,
@@ -472,7 +442,7 @@ impl NodeBuilder {
         shared.limits.learn().await;
         let learning = learning::begin(&shared);
         let (ended, when_ended) = watch::channel(None);
-        let args = SupervisorArgs { shared: shared.clone(), seat, slots, ended };
+        let args = SupervisorArgs { shared: shared.clone(), seat, slots, follow, ended };
         let (supervisor, _) =
             Supervisor::spawn(None, Supervisor, args).await.map_err(|error| StartError::Pipeline { reason: error.to_string() })?;
         tracing::info!("{} ready.", shared.node);

@@ -9,6 +9,7 @@
 //! effects, [`chord`] ends a chord, [`routing`] finds queues, [`retry`] finds delays.
 
 pub mod admission;
+pub mod autoscale;
 pub mod beat;
 pub mod canvas;
 pub mod chord;

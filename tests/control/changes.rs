@@ -13,7 +13,7 @@ use umbel_tests::{
     wait::{soon, until, until_async},
 };
 
-use super::{ask, described, node, said};
+use super::{ask, celery, described, node, said, scaled};
 
 async fn running(node: &Node, count: usize) {
     until_async("tasks run", || async { (node.report().await?.running().count() == count).then_some(()) }).await;
@@ -47,6 +47,42 @@ async fn a_pool_grows_and_shrinks() {
     said("5.7", &server, "w1@host1", "pool_restart", json!({})).await;
     let sum = node.client().submit(Signature::new("proj.add").arg(2).arg(2)).await.unwrap();
     assert_eq!(sum.get::<i64>(Duration::from_secs(60)).await.unwrap(), 4, "another slot in its place works");
+}
+
+/// Goal: a pool whose size follows its work has as many slots as there are tasks, within bounds that change while it works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_follows_its_work() {
+    let server = RedisServer::default();
+    let node = scaled(&server, "w1@host1", "4,1").await;
+    let slots = || async { Some(node.report().await?.pools[0].as_ref()?.slots) };
+    assert_eq!(slots().await, Some(1));
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        ids.push(node.client().submit(Signature::new("proj.wait")).await.unwrap().id().to_owned());
+    }
+    running(&node, 4).await;
+    let stats = said("5.7", &server, "w1@host1", "stats", json!({})).await;
+    assert_eq!(stats["autoscaler"], json!({ "max": 4, "min": 1, "current": 4, "qty": 8 }));
+    for (method, arguments, answer) in [
+        ("pool_grow", json!({ "n": 1 }), "pool_grow is not supported with autoscale. Adjust autoscale range instead."),
+        ("pool_shrink", json!({}), "pool_shrink is not supported with autoscale. Adjust autoscale range instead."),
+        (
+            "autoscale",
+            json!({ "max": 1, "min": 2 }),
+            "ValueError('the most, 1, is less than the least, 2; the most comes first, as in `10,3`')",
+        ),
+    ] {
+        assert_eq!(said("5.7", &server, "w1@host1", method, arguments).await, json!({ "error": answer }));
+    }
+    let more = celery("5.7", &server, &["control", "autoscale", "6", "2"]).await;
+    assert!(more.stdout.contains("autoscale now max=6 min=2"), "{}", more.stdout);
+    running(&node, 6).await;
+    assert_eq!(said("5.7", &server, "w1@host1", "autoscale", json!({ "max": 3 })).await, json!({ "ok": "autoscale now max=3 min=2" }));
+    until_async("the pool is smaller", || async { (slots().await == Some(3)).then_some(()) }).await;
+    assert_eq!(node.report().await.unwrap().running().count(), 6, "what runs is not ended by shrinking");
+    said("5.7", &server, "w1@host1", "revoke", json!({ "task_id": ids, "terminate": true })).await;
+    let sum = node.client().submit(Signature::new("proj.add").arg(1).arg(2)).await.unwrap();
+    assert_eq!(sum.get::<i64>(Duration::from_secs(60)).await.unwrap(), 3, "what is left still works");
 }
 
 /// Goal: a node takes from a queue when it is told to, and no more when it is told not to.

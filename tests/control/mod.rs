@@ -15,7 +15,7 @@ use std::{
 };
 
 use serde_json::{Value as Json, json};
-use umbel::{Context, Node, brokers::Backbone, embedded::StoreOptions, redis::RedisOptions, telling::Description};
+use umbel::{Context, Node, NodeBuilder, brokers::Backbone, embedded::StoreOptions, redis::RedisOptions, telling::Description};
 use umbel_tests::{
     program::{Call, Ran},
     servers::redis::RedisServer,
@@ -67,8 +67,17 @@ async fn node(server: &RedisServer, name: &str, queues: &[&str]) -> Node {
 }
 
 async fn described(server: &RedisServer, name: &str, queues: &[&str], description: Description) -> Node {
+    start(server, name, Node::builder().queues(queues.iter().copied()).concurrency(2).describe(description)).await
+}
+
+/// One with as many slots as there is work for.
+async fn scaled(server: &RedisServer, name: &str, bounds: &str) -> Node {
+    start(server, name, Node::builder().queues(["celery"]).autoscale(bounds.parse().unwrap())).await
+}
+
+async fn start(server: &RedisServer, name: &str, builder: NodeBuilder) -> Node {
     let Backbone { broker, backend, ledger } = backbone(server);
-    let builder = Node::builder().name(name).queues(queues.iter().copied()).concurrency(2).describe(description);
+    let builder = builder.name(name);
     let builder = builder.backbone(broker, backend, ledger).task(add).task(fail).task(limited).task(wait_for_ever).task(burn);
     let node = soon("the node", builder.start()).await.unwrap();
     soon("remote control", async {

@@ -47,6 +47,7 @@ use tokio::sync::{Semaphore, watch};
 use umbel_proto::{Invocation, NodeId, QueueName};
 use umbel_scheduler::{
     Settings, TaskSpec,
+    autoscale::Bounds,
     placement::{Offer, Why},
     window,
 };
@@ -96,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) facts: Facts,
     /// Room for messages.
     pub(crate) credits: Credits,
+    /// How large pools may be whose size follows their work; `None` where none does. Remote control changes it.
+    pub(crate) autoscale: watch::Sender<Option<Bounds>>,
     /// Whether broker and ledger answer.
     pub(crate) links: link::Links,
     /// What it says of itself to Celery's tools.

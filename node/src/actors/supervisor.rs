@@ -16,6 +16,7 @@
 
 mod asking;
 mod orders;
+mod scaling;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -44,6 +45,7 @@ use super::{
 use crate::{clock, node::NodeError};
 
 pub(crate) use orders::Order;
+use scaling::Scaling;
 
 /// The most restarts within [`RESTART_WINDOW_MS`] before the node stops with an error. With the meter's delays, a part that
 /// dies each time at once reaches it in about twenty seconds.
@@ -65,6 +67,8 @@ pub(crate) struct SupervisorArgs {
     pub(crate) seat: Seat,
     /// The slots of each pool.
     pub(crate) slots: Vec<usize>,
+    /// Whether the size of each pool follows its work.
+    pub(crate) follow: Vec<bool>,
     /// Told once how it ended.
     pub(crate) ended: watch::Sender<Option<Result<(), NodeError>>>,
 }
@@ -136,6 +140,7 @@ pub(crate) struct State {
     shared: Arc<Shared>,
     seat: Seat,
     slots: Vec<usize>,
+    scaling: Scaling,
     ended: watch::Sender<Option<Result<(), NodeError>>>,
     line: RestForOne<Place, Handle>,
     alive: Addresses,
@@ -158,7 +163,7 @@ impl Actor for Supervisor {
     type Arguments = SupervisorArgs;
 
     async fn pre_start(&self, myself: ActorRef<SupervisorMsg>, args: SupervisorArgs) -> Result<State, ActorProcessingErr> {
-        let SupervisorArgs { shared, seat, slots, ended } = args;
+        let SupervisorArgs { shared, seat, slots, follow, ended } = args;
         let pools = (0..slots.len()).map(Place::Pool);
         let places = [Place::Aggregator].into_iter().chain(pools).chain([Place::Gate, Place::Consumer]);
         let line = RestForOne::new(places, RestartMeter::new(RESTARTS_MAX, RESTART_WINDOW_MS));
@@ -168,6 +173,7 @@ impl Actor for Supervisor {
             shared,
             seat,
             slots,
+            scaling: Scaling::new(&follow),
             ended,
             line,
             alive,
@@ -187,6 +193,7 @@ impl Actor for Supervisor {
     async fn post_start(&self, myself: ActorRef<SupervisorMsg>, state: &mut State) -> Result<(), ActorProcessingErr> {
         state.start_missing(&myself).await?;
         state.beside.start_due(&state.shared, &myself.get_cell()).await;
+        state.set_alarm();
         Ok(())
     }
 
@@ -333,12 +340,15 @@ impl State {
             self.abandon(myself);
         }
         self.beside.start_due(&self.shared, &myself.get_cell()).await;
+        if self.scaling.next().is_some_and(|at| at <= now) {
+            self.scale();
+        }
         self.set_alarm();
         Ok(())
     }
 
     fn set_alarm(&mut self) {
-        self.alarm.set(self.restart_at.into_iter().chain(self.deadline).chain(self.beside.next()).min());
+        self.alarm.set(self.restart_at.into_iter().chain(self.deadline).chain(self.beside.next()).chain(self.scaling.next()).min());
     }
 
     fn shutdown(&mut self, myself: &ActorRef<SupervisorMsg>, grace: Duration) {

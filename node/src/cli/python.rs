@@ -2,6 +2,8 @@
 
 use std::{ffi::OsString, path::Path, process::Command};
 
+use umbel_scheduler::autoscale::Bounds;
+
 use super::{
     exit::Exit,
     failure::Failure,
@@ -33,6 +35,9 @@ pub(super) struct Flags {
     /// The interpreter the application is installed for; by default the active environment, .venv, uv, poetry, PATH
     #[arg(long, value_name = "PROGRAM")]
     python: Option<String>,
+    /// Have as many processes as there is work for, within bounds, in the place of -c
+    #[arg(long, value_name = "MAX,MIN")]
+    pub(super) autoscale: Option<Bounds>,
     /// How many tasks a Python process runs before it is replaced
     #[arg(long, value_name = "N")]
     max_tasks_per_child: Option<u64>,

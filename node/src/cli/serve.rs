@@ -163,6 +163,9 @@ pub(super) async fn start(
     for executor in executors {
         builder = builder.executor(executor);
     }
+    if let Some(bounds) = plan.autoscale {
+        builder = builder.autoscale(bounds);
+    }
     builder = builder.limits(super::limits::rules(config)?);
     if let Some(coroutines) = coroutines {
         builder = builder.executor_with(Arc::new(coroutines), COROUTINES);

@@ -169,7 +169,8 @@ pub(super) fn run_with(
         }
         app = Some(loaded);
     }
-    let plan = crate::config::plan(&config).map_err(|error| Failure::new(Exit::Usage, "cannot start the node", error))?;
+    let mut plan = crate::config::plan(&config).map_err(|error| Failure::new(Exit::Usage, "cannot start the node", error))?;
+    plan.autoscale = python.autoscale;
     let Some(broker) = config.broker.clone() else {
         let failure = Failure::new(Exit::Usage, "cannot start the node", "no broker is configured");
         return Err(failure
@@ -202,6 +203,13 @@ pub(super) fn run_with(
     done
 }
 
+fn slots(plan: &Plan) -> String {
+    match plan.autoscale {
+        Some(bounds) => format!("{} to {}, as many as there is work for", bounds.min, bounds.max),
+        None => plan.concurrency.resolve(crate::config::cpus()).to_string(),
+    }
+}
+
 fn banner(config: &Config, plan: &Plan, broker: &str, running: &serve::Running, app: Option<&python::Application>, screen: &Screen) {
     let queues: Vec<&str> = plan.queues.iter().map(|queue| queue.as_str()).collect();
     let results = config.results.as_ref().map_or_else(|| "none".to_owned(), |url| url.to_string());
@@ -219,7 +227,7 @@ fn banner(config: &Config, plan: &Plan, broker: &str, running: &serve::Running, 
             "queues     {}",
             if queues.is_empty() { "none: this node only sends scheduled tasks".to_owned() } else { queues.join("  ") }
         ),
-        format!("slots      {}", plan.concurrency.resolve(crate::config::cpus())),
+        format!("slots      {}", slots(plan)),
         format!("tasks      {}", if running.tasks.is_empty() { "none but the built-in ones".to_owned() } else { running.tasks.join("  ") }),
         format!("{name} ready."),
     ];

@@ -1,6 +1,7 @@
 //! From a role to queues and slots.
 
 use umbel_proto::QueueName;
+use umbel_scheduler::autoscale::Bounds;
 
 use super::{Config, ConfigError, Sourced, kind::Concurrency, raw::Name, suggest::closest};
 
@@ -11,6 +12,8 @@ pub struct Plan {
     pub queues: Vec<QueueName>,
     /// How many tasks run at a time.
     pub concurrency: Sourced<Concurrency>,
+    /// In its place: as many as there is work for, within bounds.
+    pub autoscale: Option<Bounds>,
     /// Whether it may send scheduled tasks.
     pub beat: bool,
     /// Whether it answers for the whole cluster: dashboard, cluster-wide metrics.
@@ -62,6 +65,7 @@ pub fn plan(config: &Config) -> Result<Plan, ConfigError> {
     let mut plan = Plan {
         queues: Vec::new(),
         concurrency: config.worker.concurrency.clone(),
+        autoscale: None,
         beat: config.beat_enabled.as_ref().map_or(matches!(role, "all" | "beat"), |enabled| enabled.value),
         dashboard: matches!(role, "all" | "dashboard"),
     };

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use ractor::rpc::CallResult;
 use umbel_proto::{Map, Value, repr};
-use umbel_scheduler::{Acknowledge, TaskSpec};
+use umbel_scheduler::{Acknowledge, TaskSpec, autoscale::Bounds};
 
 use super::{
-    super::{report::NodeReport, supervisor::SupervisorMsg},
+    super::{
+        report::{NodeReport, PoolReport},
+        supervisor::SupervisorMsg,
+    },
     Desk,
     values::{map, truth},
 };
@@ -34,7 +37,7 @@ impl Desk {
             (count > 0).then(|| Some((name?.to_string(), Value::from(count)))).flatten()
         });
         let total: Map = totals.collect();
-        map([
+        let mut stats = map([
             ("total", Value::Map(total)),
             ("pid", std::process::id().into()),
             ("clock", shared.telling.clock.now().to_string().into()),
@@ -43,7 +46,11 @@ impl Desk {
             ("broker", Value::Map(shared.telling.description.broker.clone())),
             ("prefetch_count", shared.credits.total().into()),
             ("rusage", rusage()),
-        ])
+        ]);
+        if let (Value::Map(stats), Some(bounds)) = (&mut stats, *shared.autoscale.borrow()) {
+            stats.insert("autoscaler".to_owned(), autoscaler(bounds, report.as_ref()));
+        }
+        stats
     }
 
     pub(super) fn conf(&self) -> Value {
@@ -120,10 +127,16 @@ fn option(spec: &TaskSpec, name: &str) -> Option<String> {
     }
 }
 
-/// The pools as Celery's `BasePool.info` has one: the largest of them, as they all have the size that was asked for.
+/// The pool that stands for all: the largest, as those that are asked about have the size that was asked for; Python's above all.
+fn main_pool(report: Option<&NodeReport>) -> Option<&PoolReport> {
+    let pools = report.into_iter().flat_map(|report| report.pools.iter().flatten());
+    pools.rev().max_by_key(|pool| (pool.executor == "python", pool.slots))
+}
+
+/// The pools as Celery's `BasePool.info` has one.
 fn pool(report: Option<&NodeReport>) -> Value {
     let pools: Vec<_> = report.into_iter().flat_map(|report| report.pools.iter().flatten()).collect();
-    let main = pools.iter().rev().max_by_key(|pool| (pool.executor == "python", pool.slots));
+    let main = main_pool(report);
     let kinds: Vec<&str> = pools.iter().map(|pool| pool.executor).collect();
     let processes = main.map(|pool| pool.processes.iter().map(|process| Value::from(*process)).collect()).unwrap_or_default();
     let slots = main.map_or(0, |pool| pool.slots);
@@ -148,6 +161,13 @@ fn pool(report: Option<&NodeReport>) -> Value {
             ]),
         ),
     ])
+}
+
+/// As Celery's `Autoscaler.info`.
+fn autoscaler(bounds: Bounds, report: Option<&NodeReport>) -> Value {
+    let (slots, tasks) = main_pool(report).map_or((0, 0), |pool| (pool.slots, pool.running.len() + pool.waiting));
+    let numbers = [("max", bounds.max), ("min", bounds.min), ("current", slots), ("qty", tasks)];
+    map(numbers.map(|(name, number)| (name, Value::Int(i64::try_from(number).unwrap_or(i64::MAX)))))
 }
 
 /// A file of `/proc/self`; empty where there is none.

@@ -54,7 +54,7 @@ impl Desk {
             "pool_grow" => self.resize(arguments, 1),
             "pool_shrink" => self.resize(arguments, -1),
             "pool_restart" => self.pool_restart(),
-            "autoscale" => error_repr("ValueError", "Autoscale not enabled"),
+            "autoscale" => self.autoscale(arguments),
             "enable_events" => self.enable_events(),
             "disable_events" => self.disable_events(),
             "heartbeat" => self.heartbeat(),

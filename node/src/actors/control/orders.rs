@@ -2,6 +2,7 @@
 
 use umbel_proto::{Map, QueueName, TaskName, Value, control::Request, repr};
 use umbel_scheduler::{
+    autoscale::Bounds,
     rate_limit::Rate,
     tuning::{Limits, Tuning},
 };
@@ -101,15 +102,36 @@ impl Desk {
     }
 
     pub(super) fn resize(&self, arguments: &Map, sign: i64) -> Value {
-        let by = match arguments.get("n") {
-            None | Some(Value::Null) => 1,
-            Some(Value::Int(by)) => *by,
-            // Flower's forms send texts.
-            Some(Value::Str(text)) if text.parse::<i64>().is_ok() => text.parse().unwrap_or(1),
-            Some(other) => return error_repr("TypeError", &format!("n must be a number, is {}", other.kind())),
+        let by = match number(arguments, "n") {
+            Ok(by) => by.unwrap_or(1),
+            Err(refused) => return refused,
         };
+        if self.shared.autoscale.borrow().is_some() {
+            let name = if sign > 0 { "pool_grow" } else { "pool_shrink" };
+            return error(format!("{name} is not supported with autoscale. Adjust autoscale range instead."));
+        }
         cast(&self.supervisor, SupervisorMsg::Order(Order::Resize { by: sign * by.clamp(-10_000, 10_000) }));
         ok(if sign > 0 { "pool will grow" } else { "pool will shrink" })
+    }
+
+    pub(super) fn autoscale(&self, arguments: &Map) -> Value {
+        let Some(now) = *self.shared.autoscale.borrow() else { return error_repr("ValueError", "Autoscale not enabled") };
+        let slots = |name: &str, now: usize| match number(arguments, name) {
+            Ok(Some(slots)) => Ok(usize::try_from(slots).unwrap_or(0)),
+            Ok(None) => Ok(now),
+            Err(refused) => Err(refused),
+        };
+        let (max, min) = match (slots("max", now.max), slots("min", now.min)) {
+            (Ok(max), Ok(min)) => (max, min),
+            (Err(refused), _) | (_, Err(refused)) => return refused,
+        };
+        let bounds = match Bounds::new(max, min) {
+            Ok(bounds) => bounds,
+            Err(problem) => return error_repr("ValueError", &problem.to_string()),
+        };
+        self.shared.autoscale.send_replace(Some(bounds));
+        cast(&self.supervisor, SupervisorMsg::Order(Order::Scale));
+        ok(format!("autoscale now {bounds}"))
     }
 
     pub(super) fn pool_restart(&self) -> Value {
@@ -149,6 +171,17 @@ impl Desk {
     pub(super) fn active_queues(&self) -> Value {
         let queues = self.shared.queues.borrow().clone();
         Value::List(queues.iter().map(|queue| described(queue.as_str())).collect())
+    }
+}
+
+/// A number among the arguments.
+fn number(arguments: &Map, name: &str) -> Result<Option<i64>, Value> {
+    match arguments.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Int(number)) => Ok(Some(*number)),
+        // Flower's forms send texts.
+        Some(Value::Str(text)) if text.parse::<i64>().is_ok() => Ok(text.parse().ok()),
+        Some(other) => Err(error_repr("TypeError", &format!("{name} must be a number, is {}", other.kind()))),
     }
 }
 

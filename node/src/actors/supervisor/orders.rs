@@ -26,6 +26,8 @@ const SLOTS_MAX: usize = 10_000;
 pub(crate) enum Order {
     /// Have so many slots more (or fewer) in each pool; at least one stays.
     Resize { by: i64 },
+    /// The bounds of pools whose size follows their work are others now.
+    Scale,
     /// Put other slots in the place of all.
     Renew,
     /// Say which tasks the node has: those that run, that wait, that wait for their time.
@@ -39,6 +41,7 @@ impl State {
         let alive = self.alive.clone();
         match order {
             Order::Resize { by } => self.resize(|slots| slots.saturating_add_signed(isize::try_from(by).unwrap_or(0))),
+            Order::Scale => self.bounds_changed(),
             Order::Renew => alive.pools.iter().flatten().for_each(|pool| cast(pool, PoolMsg::Renew)),
             Order::Held(port) => {
                 crate::task::spawn(async move {
@@ -60,6 +63,15 @@ impl State {
         }
     }
 
+    /// Has the pools have the sizes that are written here.
+    pub(super) fn tell_sizes(&self) {
+        for (pool, slots) in self.alive.pools.iter().zip(&self.slots) {
+            if let Some(pool) = pool {
+                cast(pool, PoolMsg::Resize(*slots));
+            }
+        }
+    }
+
     /// Gives each pool another size, now and whenever it is started again.
     fn resize(&mut self, size: impl Fn(usize) -> usize) {
         if self.phase == Phase::Draining {
@@ -68,11 +80,7 @@ impl State {
         for slots in &mut self.slots {
             *slots = size(*slots).clamp(1, SLOTS_MAX);
         }
-        for (pool, slots) in self.alive.pools.iter().zip(&self.slots) {
-            if let Some(pool) = pool {
-                cast(pool, PoolMsg::Resize(*slots));
-            }
-        }
+        self.tell_sizes();
         self.shared.credits.resize(u32::try_from(self.slots.iter().sum::<usize>()).unwrap_or(u32::MAX));
     }
 }
