@@ -8,6 +8,7 @@ mod amqp;
 mod beat;
 mod control;
 mod latency;
+mod limits;
 mod native;
 mod peers;
 mod process;
@@ -21,7 +22,7 @@ use serde_json::{Map, Value, json};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The names of the measures.
-const MEASURES: [&str; 15] = [
+const MEASURES: [&str; 16] = [
     "control",
     "events",
     "store",
@@ -35,6 +36,7 @@ const MEASURES: [&str; 15] = [
     "redis-latency",
     "redis-peers",
     "python",
+    "python-limits",
     "amqp",
     "beat",
 ];
@@ -76,6 +78,7 @@ async fn main() {
             "workflows" => latency::workflows().await,
             "process" => process::run(),
             "python" => python::run().await,
+            "python-limits" => limits::run().await,
             "million" => process::million().await,
             other => panic!("there is no measure {other}; there are {MEASURES:?}"),
         }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -49,17 +50,22 @@ fn command(program: &Path, server: &RedisServer) -> Command {
 }
 
 /// A worker, killed with everything that came from it when it is dropped.
-struct Worker(Child);
+pub(crate) struct Worker(Child);
 
 impl Worker {
     fn node(server: &RedisServer) -> Self {
+        Self::node_with(server, 2, &[])
+    }
+
+    /// A node with so many slots, and with these variables.
+    pub(crate) fn node_with(server: &RedisServer, slots: usize, variables: &[(&str, &OsStr)]) -> Self {
         let mut node = command(&std::env::current_exe().unwrap().with_file_name("node-under-test"), server);
         node.env("VIRTUAL_ENV", python::program("5.6").parent().unwrap().parent().unwrap());
-        node.args([
+        node.envs(variables.iter().copied()).args([
             "-A",
             "python_bench",
             "-c",
-            "2",
+            &slots.to_string(),
             "-l",
             "warning",
             "--listen",
@@ -83,8 +89,12 @@ impl Worker {
         Self(worker.spawn().unwrap())
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Itself and everything that comes from it.
-    fn family(&self) -> BTreeSet<u32> {
+    pub(crate) fn family(&self) -> BTreeSet<u32> {
         let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
             .unwrap()
             .flatten()
@@ -130,7 +140,7 @@ impl Drop for Worker {
     }
 }
 
-async fn fill(server: &RedisServer, task: &str, count: usize) {
+pub(crate) async fn fill(server: &RedisServer, task: &str, count: usize) {
     let broker = RedisBroker::open(Target::parse(&server.url(0)).unwrap(), RedisOptions::default());
     until_async("the broker is ready", || async { broker.ready().await.ok() }).await;
     let padding = "x".repeat(300);
@@ -147,7 +157,7 @@ async fn fill(server: &RedisServer, task: &str, count: usize) {
     }
 }
 
-fn results(server: &RedisServer) -> usize {
+pub(crate) fn results(server: &RedisServer) -> usize {
     let info: String = server.ask(&["INFO", "keyspace"]);
     let line = info.lines().find_map(|line| line.strip_prefix("db1:keys="));
     line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
