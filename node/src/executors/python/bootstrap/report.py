@@ -73,9 +73,18 @@ def report(app):
         "tasks": [describe(app, task) for name, task in sorted(app.tasks.items())],
         "settings": {name: plain(conf.get(name)) for name in SETTINGS},
         "configured": sorted(name for name in SETTINGS if is_configured(app, name)),
+        "conf": configuration(conf),
         "routes": [rule for router in app.amqp.router.routes or () for rule in rules(router)],
         "schedule": [entry(name, spec) for name, spec in conf.beat_schedule.items()],
     }
+
+
+def configuration(conf):
+    """What `celery inspect conf` shows. Celery looks into addresses to hide their passwords, and may not know what it finds there."""
+    try:
+        return {name: plain(value) for name, value in conf.table(with_defaults=False, censored=True).items()}
+    except Exception:
+        return {}
 
 
 def is_configured(app, name):
