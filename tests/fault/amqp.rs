@@ -118,6 +118,18 @@ async fn a_deleted_queue_is_served_again() {
         assert_eq!(id(&taken), round);
         assert!(broker.release(vec![(taken.held, Release::Ack)]).await.remove(0).unwrap());
     }
+    // As a whole, too: what found no queue is sent once more.
+    vhost.manage("DELETE", &format!("/api/queues/{}/q", vhost.name()), "");
+    soon("publishing", broker.publish_whole(vec![message("other", "a"), message("q", "b"), message("q", "c")])).await.unwrap();
+    let mut whole = Vec::new();
+    while whole.len() < 3 {
+        for taken in soon("the whole", subscription.fetch(2)).await.unwrap() {
+            whole.push(id(&taken).to_owned());
+            assert!(broker.release(vec![(taken.held, Release::Ack)]).await.remove(0).unwrap());
+        }
+    }
+    whole.sort();
+    assert_eq!(whole, ["a", "b", "c"]);
     let _ = broker.release(vec![(held.held, Release::Ack)]).await.remove(0).unwrap();
     soon("publishing", broker.publish(vec![message("other", "after")])).await.remove(0).unwrap();
     assert_eq!(id(&soon("a message of the other queue", subscription.fetch(2)).await.unwrap()[0]), "after");

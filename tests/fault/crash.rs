@@ -105,6 +105,13 @@ fn kill(folder: &Path, rounds: u64) -> verdict::Verdict {
         let from = Ledger::read(folder).next_unit();
         let to = (round + 1) * UNITS_PER_ROUND;
         let mut child = start(folder, &["run", &round.to_string(), &from.to_string(), &to.to_string()]);
+        // Every fourth is killed while it opens its stores; the life of others counts from their first submission, however slow the
+        // machine is.
+        if !dice.next().is_multiple_of(4) {
+            wait::until("the node submits", || {
+                (Ledger::read(folder).next_unit() > from || child.try_wait().unwrap().is_some()).then_some(())
+            });
+        }
         thread::sleep(dice.life()); // workload: the instant of the kill is what is random here
         assert!(child.try_wait().unwrap().is_none(), "the node ended by itself: {}", errors(folder));
         child.kill().unwrap();

@@ -94,6 +94,10 @@ impl Broker for Faulty {
         let answers = self.inner.publish(batch).await;
         if self.publishing.strikes() { answers.iter().map(|_| Err(away())).collect() } else { answers }
     }
+    async fn publish_whole(&self, batch: Vec<Publish>) -> Result<(), BrokerError> {
+        self.inner.publish_whole(batch).await?;
+        if self.publishing.strikes() { Err(away()) } else { Ok(()) }
+    }
     async fn subscribe(&self, request: Subscribe) -> Result<Box<dyn Subscription>, BrokerError> {
         let inner = self.inner.subscribe(request).await?;
         Ok(Box::new(FaultySubscription { inner, fetching: self.fetching.clone() }))

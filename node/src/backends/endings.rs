@@ -1,7 +1,7 @@
 //! Memory of endings, for a ledger that sends in one step, stores in another, and settles in a third.
 
 use async_trait::async_trait;
-use umbel_proto::ResultRecord;
+use umbel_proto::{GroupId, ResultRecord};
 use umbel_scheduler::{ReadyChord, RunId};
 
 use super::{BackendError, ChordStep};
@@ -14,8 +14,9 @@ pub trait Endings: Send + Sync {
     /// Endings that are about to send something; by which name each is known from now on, however often it is begun anew.
     async fn begin(&self, beginnings: &[Beginning]) -> Result<Vec<String>, BackendError>;
 
-    /// Stores what follows from endings, each whole or not at all, and which chords are complete with it.
-    async fn store(&self, endings: &[Ending]) -> Result<Vec<Vec<ReadyChord>>, BackendError>;
+    /// Stores what follows from endings, each whole or not at all, and which chords are complete with it; `None` of one that
+    /// concludes a chord which is not this process's to conclude.
+    async fn store(&self, endings: &[Ending]) -> Result<Vec<Option<Vec<ReadyChord>>>, BackendError>;
 
     /// Of which messages nothing is left to run: the ending is stored with [`Ending::mark`], or another copy was taken first. A
     /// copy that is the first to be asked for is the first to be taken.
@@ -39,6 +40,9 @@ pub struct Beginning {
 /// What an ending stores.
 #[derive(Debug, Clone, Default)]
 pub struct Ending {
+    /// The chord that it concludes, and whether a member has failed. Without this step in the same one, whoever takes over from the
+    /// dead would store another ending of the body.
+    pub concludes: Option<(GroupId, bool)>,
     /// What to remember as ended, if its results do not say so.
     pub mark: Option<RunId>,
     /// Results.

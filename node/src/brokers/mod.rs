@@ -55,6 +55,9 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// Keeps messages; an answer for each. `Ok` means durable.
     async fn publish(&self, batch: Vec<Publish>) -> Vec<Result<(), BrokerError>>;
 
+    /// Keeps messages that belong together: all of them or none, also when the sender dies meanwhile.
+    async fn publish_whole(&self, batch: Vec<Publish>) -> Result<(), BrokerError>;
+
     /// Begins to take messages for a node.
     async fn subscribe(&self, request: Subscribe) -> Result<Box<dyn Subscription>, BrokerError>;
 

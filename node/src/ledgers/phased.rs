@@ -1,8 +1,9 @@
 //! The phased ledger: any broker with any result backend, where no step can change both.
 //!
 //! **What it owns.** References to the two. **Who sends to it.** The aggregator and the client. **What it does.** Each commit in
-//! phases, every one of them durable before the next begins: successors are published, results are stored and chord parts
-//! recorded, and last the delivery is paid for. Phases of all commits of a batch go together.
+//! phases, every one of them durable before the next begins: successors are published, results are stored, chord parts recorded and
+//! chords concluded, and last the delivery is paid for. Phases of all commits of a batch go together. What a client submits is
+//! published as a whole ([`Broker::publish_whole`]), for nobody sends it again when the client dies.
 //!
 //! **Whoever dies between two phases** leaves the delivery unpaid, and the message comes again. Until its results are stored the
 //! task has not ended and runs again; what it sends then are copies of what it may have sent before, with the same ids. Once they
@@ -87,6 +88,8 @@ struct Phases {
     publish: Vec<Publish>,
     store: Vec<(Option<Held>, ResultRecord)>,
     chord: Vec<ChordStep>,
+    /// The chord that it concludes, and whether a member has failed.
+    concludes: Option<(GroupId, bool)>,
     release: Option<(Held, Release)>,
     /// Whether something is sent with its stamp.
     sends: bool,
@@ -130,11 +133,21 @@ impl PhasedLedger {
         Ok(fences)
     }
 
-    async fn publish(&self, batch: Vec<Publish>) -> Result<(), LedgerError> {
-        if batch.is_empty() {
-            return Ok(());
+    /// Publishes. Who submits something and dies does not send it again, so that it must go whole; an ending is taken up by others.
+    async fn publish(&self, batch: &[Commit], all: &[usize], phases: &mut [Phases]) -> Result<(), LedgerError> {
+        let (mut each, mut whole) = (Vec::new(), Vec::new());
+        for at in all {
+            let publish = std::mem::take(&mut phases[*at].publish);
+            let submits = matches!(batch[*at].fence, Fence::Open | Fence::Once { .. });
+            if submits && publish.len() > 1 { whole.extend(publish) } else { each.extend(publish) }
         }
-        self.broker.publish(batch).await.into_iter().collect::<Result<Vec<()>, _>>().map(drop).map_err(broker_error)
+        if !each.is_empty() {
+            self.broker.publish(each).await.into_iter().collect::<Result<Vec<()>, _>>().map_err(broker_error)?;
+        }
+        if !whole.is_empty() {
+            self.broker.publish_whole(whole).await.map_err(broker_error)?;
+        }
+        Ok(())
     }
 
     /// Takes out of endings of messages that came again what another taking has done meanwhile.
@@ -239,7 +252,7 @@ impl PhasedLedger {
     /// Carries out commits phase by phase.
     async fn commit_together(&self, batch: &[Commit]) -> Result<Vec<Answer>, LedgerError> {
         let mut concluding = Concluding { ledger: self, groups: Vec::new() };
-        let fences = self.fences(batch, &mut concluding).await?;
+        let mut fences = self.fences(batch, &mut concluding).await?;
         let mut phases: Vec<Phases> = batch.iter().map(Phases::new).collect();
         let good = |at: &usize| fences[*at];
         let all: Vec<usize> = (0..batch.len()).filter(good).collect();
@@ -269,12 +282,14 @@ impl PhasedLedger {
         }
         self.spare(batch, &all, &mut phases).await?;
         self.stamp(batch, &all, &mut phases).await?;
-        self.publish(all.iter().flat_map(|at| std::mem::take(&mut phases[*at].publish)).collect()).await?;
-        self.store(batch, &all, &mut phases, &mut ready).await?;
+        self.publish(batch, &all, &mut phases).await?;
         for at in &all {
             if let (Fence::Chord { group, failed }, None) = (&batch[*at].fence, again(*at)) {
-                self.close(group, *failed).await?;
+                phases[*at].concludes = Some((group.clone(), *failed));
             }
+        }
+        for refused in self.store(batch, &all, &mut phases, &mut ready).await? {
+            fences[refused] = false;
         }
         let paying: Vec<usize> = all.iter().copied().filter(|at| phases[*at].release.is_some()).collect();
         let releases = paying.iter().filter_map(|at| phases[*at].release.take()).collect();
@@ -304,25 +319,29 @@ impl PhasedLedger {
         Ok(())
     }
 
-    /// Stores results and records parts: in one step where the backend can.
+    /// Stores results, records parts and concludes chords: in one step where the backend can. Which commits' chords were another's to
+    /// conclude meanwhile.
     async fn store(
         &self,
         batch: &[Commit],
         all: &[usize],
         phases: &mut [Phases],
         ready: &mut [Vec<ReadyChord>],
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Vec<usize>, LedgerError> {
         let storing: Vec<usize> = all.iter().copied().filter(|at| phases[*at].stores()).collect();
         if storing.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let Some(endings) = self.backend.endings() else {
             let records = storing.iter().flat_map(|at| std::mem::take(&mut phases[*at].store)).collect();
             self.backend.store_of(records).await.into_iter().collect::<Result<Vec<bool>, _>>().map_err(backend_error)?;
             for at in storing {
                 ready[at].extend(self.chord_steps(std::mem::take(&mut phases[at].chord)).await?);
+                if let Some((group, failed)) = phases[at].concludes.take() {
+                    self.close(&group, failed).await?;
+                }
             }
-            return Ok(());
+            return Ok(Vec::new());
         };
         let ending = |at: &usize| {
             let phases = &mut phases[*at];
@@ -334,13 +353,17 @@ impl PhasedLedger {
                 phases.remembered = Some(run.as_str().to_owned());
             }
             let records = std::mem::take(&mut phases.store).into_iter().map(|(_, record)| record).collect();
-            Ending { mark, records, steps: std::mem::take(&mut phases.chord) }
+            Ending { concludes: phases.concludes.take(), mark, records, steps: std::mem::take(&mut phases.chord) }
         };
         let stored: Vec<Ending> = storing.iter().map(ending).collect();
+        let mut refused = Vec::new();
         for (at, chords) in storing.into_iter().zip(endings.store(&stored).await.map_err(backend_error)?) {
-            ready[at].extend(chords);
+            match chords {
+                Some(chords) => ready[at].extend(chords),
+                None => refused.push(at),
+            }
         }
-        Ok(())
+        Ok(refused)
     }
 }
 
@@ -406,7 +429,7 @@ impl Phases {
     }
 
     fn stores(&self) -> bool {
-        !self.store.is_empty() || !self.chord.is_empty() || (self.sends && self.ends())
+        !self.store.is_empty() || !self.chord.is_empty() || self.concludes.is_some() || (self.sends && self.ends())
     }
 
     /// Whether its results do not say that it has ended: a SUCCESS does, and only the task's own is among them.

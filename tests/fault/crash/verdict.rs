@@ -65,8 +65,8 @@ pub(crate) struct Watcher {
     runtime: tokio::runtime::Runtime,
     /// The endings there are, and after which round each was first seen.
     endings: BTreeMap<TaskId, (u64, ResultRecord)>,
-    /// Endings that were another one, or none, when they were looked at again.
-    changed: Vec<TaskId>,
+    /// Endings that were another one, or none, when they were looked at again, and what they were and became.
+    changed: Vec<String>,
 }
 
 /// What there is to say. Every list names the places where a promise was broken.
@@ -101,7 +101,9 @@ impl Watcher {
             let ready = record.filter(|record| record.status.is_ready());
             match (self.endings.get(&id), ready) {
                 (None, Some(record)) => drop(self.endings.insert(id, (round, record))),
-                (Some((_, before)), now) if now.as_ref() != Some(before) => self.changed.push(id),
+                (Some((_, before)), now) if now.as_ref() != Some(before) => {
+                    self.changed.push(format!("the ending of {id} has changed in round {round}: {before:?} {now:?}"));
+                }
                 _ => {}
             }
         }
@@ -112,7 +114,7 @@ impl Watcher {
         self.look(rounds);
         let ledger = Ledger::read(&self.folder);
         let mut verdict = Verdict { left: self.left(), ..Verdict::default() };
-        verdict.finished_twice.extend(self.changed.iter().map(|id| format!("the ending of {id} has changed")));
+        verdict.finished_twice.extend(self.changed.iter().cloned());
         for unit in &ledger.submitting {
             let kind = Kind::of(*unit);
             let known = ledger.runs.keys().any(|label| unit_of(label) == *unit);
@@ -206,15 +208,19 @@ impl Verdict {
 
     /// Fails unless every promise was kept, and (of a `full` run) there was enough to break them.
     pub(crate) fn assert(&self, full: bool) {
-        for (what, places) in [
+        let broken = [
             ("lost", &self.lost),
             ("finished twice", &self.finished_twice),
             ("concluded twice", &self.concluded_twice),
             ("wrong", &self.wrong),
             ("left in the store", &self.left),
-        ] {
-            assert!(places.is_empty(), "{} {what}:\n  {}", places.len(), places.join("\n  "));
-        }
+        ];
+        let broken: Vec<String> = broken
+            .into_iter()
+            .filter(|(_, places)| !places.is_empty())
+            .map(|(what, places)| format!("{} {what}:\n  {}", places.len(), places.join("\n  ")))
+            .collect();
+        assert!(broken.is_empty(), "{}", broken.join("\n"));
         assert!(!full || (self.tasks >= 2_000 && self.interrupted > 20), "the kills have hit too little: {self}");
     }
 }

@@ -19,6 +19,7 @@ macro_rules! broker_conformance {
             $crate::conformance::broker,
             [
                 messages_leave_in_the_order_they_came,
+                what_belongs_together_comes_together,
                 urgent_messages_leave_first,
                 queues_take_turns,
                 a_busy_queue_leaves_room_for_others,

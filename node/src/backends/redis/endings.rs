@@ -45,12 +45,16 @@ impl Endings for RedisBackend {
         Ok(names)
     }
 
-    async fn store(&self, endings: &[Ending]) -> Result<Vec<Vec<ReadyChord>>, BackendError> {
+    async fn store(&self, endings: &[Ending]) -> Result<Vec<Option<Vec<ReadyChord>>>, BackendError> {
         let mut ready = Vec::with_capacity(endings.len());
         for slice in endings.chunks(SLICE) {
             for (ending, outcome) in slice.iter().zip(self.store_endings(slice).await?) {
                 let complete = match outcome {
                     Outcome::Done(complete) => complete,
+                    Outcome::Refused if ending.concludes.is_some() => {
+                        ready.push(None);
+                        continue;
+                    }
                     Outcome::Refused => return Err(RedisError::strange("an ending").into()),
                 };
                 let mut chords = Vec::with_capacity(complete.len());
@@ -58,7 +62,7 @@ impl Endings for RedisBackend {
                     let body = ending.steps.iter().find_map(|step| body_of(step, &chord));
                     chords.extend(self.ready_or_later(chord, body).await);
                 }
-                ready.push(chords);
+                ready.push(Some(chords));
             }
         }
         Ok(ready)
@@ -98,8 +102,11 @@ impl RedisBackend {
     async fn store_endings(&self, endings: &[Ending]) -> Result<Vec<Outcome>, RedisError> {
         let results = self.results_at();
         let mut batch = Batch::new(&Keys::new(&self.options.layout, results.db), results.db, Some(&results), endings.len());
-        for Ending { mark, records, steps } in endings {
-            batch.open();
+        for Ending { concludes, mark, records, steps } in endings {
+            match concludes {
+                Some((group, failed)) => batch.chord(&self.keys.celery.group(group), group, *failed),
+                None => batch.open(),
+            }
             if let Some(run) = mark {
                 batch.mark(&self.keys.ended(run.as_str()), LEFT_SECS);
             }

@@ -29,6 +29,7 @@ mod session;
 mod shared;
 mod state;
 mod subscription;
+mod whole;
 
 use std::{
     fmt,
@@ -93,6 +94,10 @@ impl Broker for AmqpBroker {
 
     async fn publish(&self, batch: Vec<Publish>) -> Vec<Result<(), BrokerError>> {
         self.shared.publish(batch).await.into_iter().map(|answer| answer.map_err(Into::into)).collect()
+    }
+
+    async fn publish_whole(&self, batch: Vec<Publish>) -> Result<(), BrokerError> {
+        Ok(self.shared.publish_whole(&batch).await?)
     }
 
     async fn subscribe(&self, request: Subscribe) -> Result<Box<dyn Subscription>, BrokerError> {

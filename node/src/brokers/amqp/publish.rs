@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How many messages are on their way to the server at a time.
-const SLICE: usize = 500;
+pub(super) const SLICE: usize = 500;
 
 /// How many doubts are remembered.
 const DOUBTS: usize = 100_000;
@@ -65,18 +65,26 @@ impl Shared {
         let posts = self.posts(slice).await?;
         let mut answers = self.send(&posts).await;
         for ((publish, post), answer) in slice.iter().zip(&posts).zip(&mut answers) {
-            // Sent to an exchange that leads nowhere with this key: to the queue that the sender has worked out, then.
-            let named = post.as_ref().is_ok_and(|post| !post.exchange.as_str().is_empty());
-            if matches!(answer, Err(AmqpError::Refused(_))) && named && publish.due.is_none() {
-                *answer = self.send_directly(publish).await;
-            }
-            // Somebody may have deleted a queue that was declared from here.
-            if matches!(answer, Err(AmqpError::Refused(_))) && post.is_ok() {
-                *answer = self.send_declared(publish).await;
+            if let (Err(AmqpError::Refused(reason)), Ok(post)) = (&*answer, post) {
+                *answer = self.send_elsewhere(publish, post, AmqpError::Refused(reason.clone())).await;
             }
         }
         self.remember_doubts(slice, &answers);
         Ok(answers)
+    }
+
+    /// Sends a message that was `refused` because no queue took it.
+    pub(super) async fn send_elsewhere(&self, publish: &Publish, post: &Post, refused: AmqpError) -> Result<(), AmqpError> {
+        let mut answer = Err(refused);
+        // Sent to an exchange that leads nowhere with this key: to the queue that the sender has worked out, then.
+        if !post.exchange.as_str().is_empty() && publish.due.is_none() {
+            answer = self.send_directly(publish).await;
+        }
+        // Somebody may have deleted a queue that was declared from here.
+        if matches!(answer, Err(AmqpError::Refused(_))) {
+            answer = self.send_declared(publish).await;
+        }
+        answer
     }
 
     async fn send_directly(&self, publish: &Publish) -> Result<(), AmqpError> {
@@ -119,7 +127,7 @@ impl Shared {
     }
 
     /// Remembers what may have been sent although nobody said so.
-    fn remember_doubts(&self, slice: &[Publish], answers: &[Result<(), AmqpError>]) {
+    pub(super) fn remember_doubts(&self, slice: &[Publish], answers: &[Result<(), AmqpError>]) {
         let mut doubts = self.doubts();
         for (publish, answer) in slice.iter().zip(answers) {
             let id = &publish.invocation.headers.id;
@@ -167,10 +175,15 @@ impl Shared {
         self.replies.get().filter(|_| begins).map(|replies| replies.queue.as_str())
     }
 
+    /// Whether the server takes messages now.
+    pub(super) fn unblocked(&self) -> Result<(), AmqpError> {
+        let Some(reason) = self.link.blocked() else { return Ok(()) };
+        Err(AmqpError::Unavailable(format!("RabbitMQ takes no messages now ({reason}); look at its memory and disk alarms")))
+    }
+
     /// Sends, and awaits what the server says to each.
     async fn send(&self, posts: &[Result<Post, AmqpError>]) -> Vec<Result<(), AmqpError>> {
-        if let Some(reason) = self.link.blocked() {
-            let error = AmqpError::Unavailable(format!("RabbitMQ takes no messages now ({reason}); look at its memory and disk alarms"));
+        if let Err(error) = self.unblocked() {
             return vec![Err(error); posts.len()];
         }
         let channel = match self.publisher().await {

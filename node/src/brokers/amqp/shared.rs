@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(super) declared: Mutex<Declared>,
     /// The channel for publishing, with the number of its connection.
     pub(super) publisher: Mutex<Option<(u64, Channel)>>,
+    /// Idle channels for transactions, with the numbers of their connections.
+    pub(super) transactors: Mutex<Vec<(u64, Channel)>>,
     /// Where this process hears of results, if it wants to.
     pub(super) replies: OnceLock<Replies>,
     /// Tasks whose publishing was not answered: sent again, they may be there twice.
@@ -71,6 +73,7 @@ impl Shared {
             sessions: Mutex::default(),
             declared: Mutex::default(),
             publisher: Mutex::default(),
+            transactors: Mutex::default(),
             replies: OnceLock::new(),
             doubtful: Mutex::default(),
             alive: watch::Sender::new(()),

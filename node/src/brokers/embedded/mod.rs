@@ -113,6 +113,13 @@ impl Broker for EmbeddedBroker {
         answers
     }
 
+    async fn publish_whole(&self, batch: Vec<Publish>) -> Result<(), BrokerError> {
+        let messages = batch.iter().map(encode).collect::<Result<Vec<_>, _>>().map_err(|error| error.broker())?;
+        let bytes = messages.iter().map(|message| message.message.len()).sum();
+        let written = self.store.write(bytes, move |tx| messages.iter().try_for_each(|message| tx.publish(message))).await;
+        written.map_err(|error| error.broker())
+    }
+
     async fn subscribe(&self, request: Subscribe) -> Result<Box<dyn Subscription>, BrokerError> {
         if request.queues.is_empty() {
             return Err(BrokerError::Refused { kind: KIND, reason: "a subscription needs at least one queue".to_owned() });

@@ -91,6 +91,10 @@ impl Broker for RedisBroker {
         self.shared.publish(batch).await
     }
 
+    async fn publish_whole(&self, batch: Vec<Publish>) -> Result<(), BrokerError> {
+        Ok(self.shared.publish_whole(&batch).await?)
+    }
+
     async fn subscribe(&self, request: Subscribe) -> Result<Box<dyn Subscription>, BrokerError> {
         Ok(Box::new(subscription::RedisSubscription::begin(&self.shared, request).await?))
     }

@@ -136,6 +136,20 @@ impl Shared {
         }
     }
 
+    /// Publishes all of it or nothing.
+    pub(super) async fn publish_whole(&self, batch: &[Publish]) -> Result<(), RedisError> {
+        let mut postings = Vec::with_capacity(batch.len());
+        for publish in batch {
+            postings.push(self.posting(publish).await?);
+        }
+        self.declare(postings.iter().map(Posting::queue)).await?;
+        let mut commits = Batch::new(&self.keys, self.db(), None, 1);
+        commits.open();
+        postings.iter().for_each(|posting| posting.write(&mut commits));
+        commits.end();
+        commits.send(&self.link).await.map(drop)
+    }
+
     async fn post(&self, postings: &[&Posting]) -> Result<(), RedisError> {
         self.declare(postings.iter().map(|posting| posting.queue())).await?;
         let mut commits = Batch::new(&self.keys, self.db(), None, postings.len());

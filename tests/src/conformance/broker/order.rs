@@ -20,6 +20,24 @@ pub async fn messages_leave_in_the_order_they_came<S: Stage>() {
     assert_eq!(came, sent);
 }
 
+/// What is published as a whole comes whole, in its order and at its time, and the next whole behind it.
+pub async fn what_belongs_together_comes_together<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    let sent = ids("m", 1_020);
+    for half in sent.chunks(510) {
+        let mut whole: Vec<_> = half.iter().map(|id| message("q", id)).collect();
+        whole.push(scheduled("later", &format!("due-{}", half[0]), now() + 1_200));
+        soon("publishing", broker.publish_whole(whole)).await.unwrap();
+    }
+    let mut subscription = subscribe(&*broker, "node", &["q", "later"], LONG_LEASE).await;
+    let all = ids_of(&fetch(&mut subscription, sent.len() + 2).await);
+    let (mut late, came): (Vec<_>, Vec<_>) = all.into_iter().partition(|id| id.starts_with("due-"));
+    late.sort();
+    assert_eq!(came, sent);
+    assert_eq!(late, ["due-m0", "due-m510"]);
+}
+
 /// The urgent before the others, whatever came first; equal ones in the order they came; no priority is priority 0. Where there
 /// are no priorities, all of them in the order they came.
 pub async fn urgent_messages_leave_first<S: Stage>() {
