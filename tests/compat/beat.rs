@@ -48,6 +48,15 @@ fn celery(version: &str, server: &RedisServer, folder: &Path, arguments: &[&str]
     Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
+/// Adds two numbers three times a second.
+fn often(name: &str, numbers: [i64; 2]) -> Entry {
+    let mut entry = Entry::new(name, "add", When::Every { every_ms: 300, relative: false });
+    entry.source = Source::Config;
+    entry.args = numbers.map(Into::into).into();
+    entry.options.insert("queue".to_owned(), "celery".into());
+    entry
+}
+
 async fn node(server: &RedisServer, queues: &[&str], entries: Vec<Entry>) -> Node {
     let opened = Backbone::open_with(&server.url(0), Some(&server.url(1)), StoreOptions::default(), RedisOptions::default());
     let Backbone { broker, backend, ledger } = opened.unwrap();
@@ -62,11 +71,7 @@ async fn celerys_workers_run_what_a_node_sends() {
     for version in VERSIONS {
         let server = RedisServer::default();
         let folder = tempfile::tempdir().unwrap();
-        let mut entry = Entry::new("sum", "add", When::Every { every_ms: 300, relative: false });
-        entry.source = Source::Config;
-        entry.args = vec![20.into(), 22.into()];
-        entry.options.insert("queue".to_owned(), "celery".into());
-        let node = node(&server, &[], vec![entry]).await;
+        let node = node(&server, &[], vec![often("sum", [20, 22])]).await;
         let worker = ["-A", "fleet", "worker", "-P", "solo", "-Q", "celery", "-n", "w@test", "--without-gossip", "--without-mingle"];
         let _worker = celery(version, &server, folder.path(), &worker);
         let schedules = node.broker().schedules().unwrap();
@@ -88,11 +93,7 @@ async fn celerys_own_beat_is_noticed() {
     for (version, marked) in [("5.7", true), ("5.6", false)] {
         let server = RedisServer::default();
         let folder = tempfile::tempdir().unwrap();
-        let mut entry = Entry::new("tick", "add", When::Every { every_ms: 300, relative: false });
-        entry.source = Source::Config;
-        entry.args = vec![1.into(), 1.into()];
-        entry.options.insert("queue".to_owned(), "celery".into());
-        let node = node(&server, &["celery"], vec![entry]).await;
+        let node = node(&server, &["celery"], vec![often("tick", [1, 1])]).await;
         let _beat = celery(version, &server, folder.path(), &["-A", "beats", "beat"]);
         let foreign = until_async("the other beat is noticed", || async { node.report().await?.beat?.foreign }).await;
         assert_eq!((foreign.task.as_str(), foreign.marked), ("add", marked), "celery {version}");

@@ -154,6 +154,18 @@ async fn blocks_its_thread(ctx: Context) {
 /// A runtime waits for its threads, so that the test could not end.
 static UNBLOCKED: AtomicBool = AtomicBool::new(false);
 
+#[umbel::task]
+fn heeds(ctx: &Context) {
+    BEGUN.store(true, Ordering::Release);
+    while !ctx.is_cancelled() {
+        std::thread::sleep(Duration::from_millis(1)); // workload
+    }
+    HEEDED.store(true, Ordering::Release);
+}
+
+static BEGUN: AtomicBool = AtomicBool::new(false);
+static HEEDED: AtomicBool = AtomicBool::new(false);
+
 #[umbel::task(
     name = "proj.report",
     queue = "slow",
@@ -394,4 +406,20 @@ async fn composites_sent_as_tasks_take_themselves_apart() {
         }
         other => panic!("expected a replacement, got {other:?}"),
     }
+}
+
+/// A task that ends because it was told to has not done its work, whatever it returns, and even if it is faster than whoever told it.
+#[tokio::test]
+async fn what_ends_because_it_was_told_to_is_terminated() {
+    let executor = NativeExecutor::builder().task(heeds).build();
+    let invocation = Invocation::new(heeds::s().task, TaskId::from("t"), &[], &Map::new()).unwrap();
+    let mut slot = executor.open().await.unwrap();
+    let (job, orders) = job(&executor, invocation, Order::Run);
+    let running = tokio::spawn(async move { slot.run(job).await });
+    wait::until_async("it runs", || async { BEGUN.load(Ordering::Acquire).then_some(()) }).await;
+    orders.send(Order::Terminate).unwrap();
+    // Blocks the runtime, so that the slot finds both the order and the return.
+    wait::until("it has heeded the order", || HEEDED.load(Ordering::Acquire).then_some(()));
+    let outcome = wait::soon("the run", running).await.unwrap().unwrap();
+    assert!(matches!(outcome, Outcome::Revoked { terminated: true, .. }), "{outcome:?}");
 }

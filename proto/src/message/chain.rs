@@ -4,7 +4,7 @@ use std::{ops::Index, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{DecodeError, Limits, Signature, Value, codec::json};
+use crate::{DecodeError, Signature, Value, codec::json};
 
 /// The rest of a chain, next one last, as on the wire.
 ///
@@ -58,9 +58,8 @@ impl Chain {
         self.0.iter().map(|step| &step.signature)
     }
 
-    /// Reads a JSON list of signatures, keeping each as it is.
-    pub(super) fn read_json(bytes: &Bytes, limits: Limits) -> Result<Self, DecodeError> {
-        let mut scanner = json::Scanner::new(bytes, limits.depth)?;
+    /// Reads a list of signatures, which is next in the JSON of `bytes`, keeping each as it is.
+    pub(super) fn read_json(scanner: &mut json::Scanner<'_>, bytes: &Bytes) -> Result<Self, DecodeError> {
         scanner.expect(b'[')?;
         let mut steps = Vec::new();
         while !scanner.take(b']') {

@@ -36,8 +36,7 @@ impl Embed {
             let name = scanner.entry()?;
             let within = |error: DecodeError| error.within(&name);
             if name == "chain" && scanner.peek() == b'[' {
-                let range = scanner.skip().map_err(within)?;
-                embed.chain = Chain::read_json(&bytes.slice(range), limits).map_err(within)?;
+                embed.chain = Chain::read_json(&mut scanner, bytes).map_err(within)?;
             } else {
                 let (_, value) = scanner.value().map_err(within)?;
                 embed.set(&name, value).map_err(within)?;
@@ -49,10 +48,6 @@ impl Embed {
     /// [`Embed::write`] as JSON.
     pub(super) fn write_json(&self) -> String {
         let mut out = String::with_capacity(256);
-        let list = |signatures: &[Signature]| match signatures {
-            [] => Value::Null,
-            some => Value::List(some.iter().map(Signature::to_value).collect()),
-        };
         out.push_str("{\"callbacks\":");
         json::push(&list(&self.callbacks), &mut out);
         out.push_str(",\"errbacks\":");
@@ -94,10 +89,6 @@ impl Embed {
     }
 
     pub(super) fn write(&self) -> Value {
-        let list = |signatures: &[Signature]| match signatures {
-            [] => Value::Null,
-            some => Value::List(some.iter().map(Signature::to_value).collect()),
-        };
         let mut map = Map::with_capacity(4 + self.other.len());
         map.insert("callbacks".to_owned(), list(&self.callbacks));
         map.insert("errbacks".to_owned(), list(&self.errbacks));
@@ -105,6 +96,14 @@ impl Embed {
         map.insert("chord".to_owned(), self.chord.as_ref().map_or(Value::Null, |body| body.to_value()));
         map.extend(self.other.iter().map(|(name, value)| (name.clone(), value.clone())));
         Value::Map(map)
+    }
+}
+
+/// The list; null if nothing follows.
+fn list(signatures: &[Signature]) -> Value {
+    match signatures {
+        [] => Value::Null,
+        some => Value::List(some.iter().map(Signature::to_value).collect()),
     }
 }
 

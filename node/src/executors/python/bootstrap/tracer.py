@@ -201,7 +201,7 @@ def failed(task, context, original):
     error = exception(exc)
     head = {"traceback": einfo.traceback}
     if context.errbacks:
-        left = call_errbacks(task, context, exc, einfo.traceback)
+        left = call_errbacks(task.app, context, exc, einfo.traceback)
         if left is not None:
             head["errbacks_left"] = left
     guard(task.on_failure, exc, context.id, context.args, context.kwargs, einfo)
@@ -260,16 +260,15 @@ def replaced(exc, context):
     return Ending("replace", states.IGNORED, exc, json_dumps(exc.signature).encode())
 
 
-def call_errbacks(task, request, exc, traceback):
+def call_errbacks(app, request, exc, traceback):
     """Calls the errbacks that take more than the failed id, here and now; the numbers of those that are left to be sent, or
     `None` for all (`celery/backends/base.py::_call_task_errbacks`, but one that raises harms no other and not the result)."""
-    app, left, shown = task.app, [], False
+    left = []
     for number, signature in enumerate(request.errbacks):
         errback = app.signature(signature)
         if not errback._app:
             errback._app = app
         if is_inline(app, errback):
-            shown = shown or show_failure(task, request, exc, traceback)
             try:
                 errback(request, exc, traceback)
             except Exception:
@@ -277,19 +276,6 @@ def call_errbacks(task, request, exc, traceback):
         else:
             left.append(number)
     return left if len(left) < len(request.errbacks) else None
-
-
-def show_failure(task, request, exc, traceback):
-    """Stores the failure where errbacks that are called here may look for it, as Celery has it: before they are called. The node stores
-    it again, with all that follows from it; a success is overwritten by neither. Where results are messages they are sent once."""
-    backend = task.backend
-    wanted = task.store_errors_even_if_ignored or not (request.ignore_result or task.ignore_result)
-    if wanted and hasattr(backend, "get_key_for_task") and not request._umbel_run.host.keeps_states:
-        try:
-            backend.store_result(request.id, exc, states.FAILURE, traceback=traceback, request=request)
-        except Exception:
-            logger.exception("the failure of %s could not be stored before its errbacks were called", request.id)
-    return True
 
 
 def is_inline(app, errback):
