@@ -128,6 +128,27 @@ async fn one_of_two_copies_runs() {
     assert_eq!(rig.backend.get(&["e".into()]).await.unwrap()[0].as_ref().unwrap().status, State::Failure);
 }
 
+/// Goal: a message that is moved to a later time is there once, also when its node is not told that it is.
+#[tokio::test]
+async fn what_is_moved_is_there_once() {
+    let rig = Rig::new();
+    making::publish(&*rig.broker, vec![message("q", "m")]).await;
+    let mut node = rig.node("q").await;
+    let delivery = fetch_one(&mut node).await;
+    let Held { tag, attempt, .. } = delivery.held.clone();
+    let moved = invocation(&delivery);
+    let fence = Fence::Delivery { tag, attempt, run: Some(RunId::of(&moved)) };
+    let publish = umbel::scheduler::Publish { invocation: moved, ..message("q", "m") };
+    let commit = Commit { fence, effects: vec![Effect::Publish(Box::new(publish)), Effect::Release(Release::Ack)] };
+    rig.broker.publishing.set(true);
+    assert!(rig.ledger.commit(vec![commit.clone()]).await.is_err());
+    rig.broker.publishing.set(false);
+    assert!(matches!(rig.ledger.commit(vec![commit]).await.unwrap()[..], [Answer::Refused]));
+    let queues = rig.broker.queues().await.unwrap();
+    assert_eq!(queues.iter().map(|queue| queue.ready + queue.held + queue.scheduled).sum::<u64>(), 1, "{queues:?}");
+    assert_eq!(fetch_one(&mut node).await.held.attempt, 1);
+}
+
 /// Goal: the same ids again, sent by another life of the same task, are no copies.
 #[tokio::test]
 async fn another_life_is_no_copy() {

@@ -105,6 +105,10 @@ impl Broker for Faulty {
     async fn release(&self, batch: Vec<(Held, Release)>) -> Vec<Result<bool, BrokerError>> {
         if self.paying.strikes() { batch.iter().map(|_| Err(away())).collect() } else { self.inner.release(batch).await }
     }
+    async fn send_on(&self, batch: Vec<(Held, Publish)>) -> Vec<Result<bool, BrokerError>> {
+        let answers = self.inner.send_on(batch).await;
+        if self.publishing.strikes() { answers.iter().map(|_| Err(away())).collect() } else { answers }
+    }
     async fn holds(&self, deliveries: &[Held]) -> Result<Vec<bool>, BrokerError> {
         self.inner.holds(deliveries).await
     }

@@ -64,6 +64,10 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// Settles deliveries; an answer for each. `Ok(false)`: not held at that attempt any more, nothing happened.
     async fn release(&self, batch: Vec<(Held, Release)>) -> Vec<Result<bool, BrokerError>>;
 
+    /// Sends messages in the place of deliveries, each in one step with the acknowledgement of its delivery; answers as
+    /// [`Broker::release`].
+    async fn send_on(&self, batch: Vec<(Held, Publish)>) -> Vec<Result<bool, BrokerError>>;
+
     /// Which deliveries are held at their attempt now, as far as the broker can tell before they are settled. What it cannot
     /// tell counts as held. The queues in the names are not looked at.
     async fn holds(&self, deliveries: &[Held]) -> Result<Vec<bool>, BrokerError> {

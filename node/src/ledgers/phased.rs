@@ -13,8 +13,8 @@
 //! **Copies** are known by a [`Stamp`]: which ending sends it, by a name that is written down before anything is sent and that
 //! whoever begins this ending anew goes on with ([`Endings::begin`](crate::backends::Endings::begin)); and a number of its own.
 //! The first copy that is taken runs, also when it comes again; others with the same ending are acknowledged. A message that is
-//! only moved (a later time, another turn) keeps its stamp and is no copy: who dies between sending it on and paying leaves it
-//! twice.
+//! only moved (a later time, another turn) keeps its stamp and is no copy: it is sent on in one step with its acknowledgement
+//! ([`Broker::send_on`]).
 //!
 //! **What is promised less** than by [`redis`](super::redis): a task that is cut off between sending and storing may end another
 //! way the next time, and then both have followers. Before anything is done the broker is asked whether the delivery is still
@@ -131,6 +131,26 @@ impl PhasedLedger {
             });
         }
         Ok(fences)
+    }
+
+    /// Sends on what is only moved (a later time, another turn), in one step with its acknowledgement; which commits found it not held
+    /// any more.
+    async fn send_on(&self, batch: &[Commit], all: &[usize], phases: &mut [Phases]) -> Result<Vec<usize>, LedgerError> {
+        let (mut places, mut moves) = (Vec::new(), Vec::new());
+        for at in all {
+            let Fence::Delivery { run: Some(run), .. } = &batch[*at].fence else { continue };
+            let phases = &mut phases[*at];
+            let moved = matches!(&phases.publish[..], [publish] if RunId::of(&publish.invocation) == *run);
+            if moved && phases.store.is_empty() && phases.chord.is_empty() && matches!(phases.release, Some((_, Release::Ack))) {
+                moves.extend(phases.release.take().map(|(held, _)| held).zip(phases.publish.pop()));
+                places.push(*at);
+            }
+        }
+        if moves.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sent = self.broker.send_on(moves).await.into_iter().collect::<Result<Vec<bool>, _>>().map_err(broker_error)?;
+        Ok(places.into_iter().zip(sent).filter(|(_, sent)| !sent).map(|(at, _)| at).collect())
     }
 
     /// Publishes. Who submits something and dies does not send it again, so that it must go whole; an ending is taken up by others.
@@ -281,6 +301,9 @@ impl PhasedLedger {
             ready[at].extend(self.chord_steps(open).await?);
         }
         self.spare(batch, &all, &mut phases).await?;
+        for refused in self.send_on(batch, &all, &mut phases).await? {
+            fences[refused] = false;
+        }
         self.stamp(batch, &all, &mut phases).await?;
         self.publish(batch, &all, &mut phases).await?;
         for at in &all {

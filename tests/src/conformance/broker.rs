@@ -38,6 +38,7 @@ macro_rules! broker_conformance {
                 only_the_newest_attempt_may_settle,
                 an_unknown_delivery_is_not_held,
                 a_requeued_message_is_first_and_counts_its_crashes,
+                a_message_is_sent_on_in_one_step,
                 a_requeued_message_waits_for_its_time,
                 a_requeued_messages_old_attempt_is_over,
                 a_lost_nodes_messages_come_back_in_order,

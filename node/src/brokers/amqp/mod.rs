@@ -49,6 +49,7 @@ use crate::amqp::{AmqpOptions, Link, LinkState, Target, error::KIND};
 use crate::schedules::{Schedules, amqp::AmqpSchedules};
 pub(crate) use declare::Scratch;
 pub(crate) use message::Post;
+use session::Settle;
 pub(crate) use shared::Shared;
 
 /// A broker in a virtual host of RabbitMQ.
@@ -105,7 +106,12 @@ impl Broker for AmqpBroker {
     }
 
     async fn release(&self, batch: Vec<(Held, Release)>) -> Vec<Result<bool, BrokerError>> {
-        self.shared.release(batch).await.into_iter().map(|answer| answer.map_err(Into::into)).collect()
+        let batch = batch.into_iter().map(|(held, release)| Settle { held, release, post: None }).collect();
+        self.shared.settle(batch).await.into_iter().map(|answer| answer.map_err(Into::into)).collect()
+    }
+
+    async fn send_on(&self, batch: Vec<(Held, Publish)>) -> Vec<Result<bool, BrokerError>> {
+        self.shared.send_on(batch).await.into_iter().map(|answer| answer.map_err(Into::into)).collect()
     }
 
     async fn holds(&self, deliveries: &[Held]) -> Result<Vec<bool>, BrokerError> {

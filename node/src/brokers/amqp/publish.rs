@@ -9,17 +9,19 @@ use lapin::{
 };
 use tokio::time::timeout;
 use umbel_proto::{QueueName, TaskId};
-use umbel_scheduler::Publish;
+use umbel_scheduler::{Publish, Release};
 
 use super::{
     Shared,
     message::{Post, Way, post, reply},
+    session::Settle,
 };
 use crate::{
     amqp::{
         error::{AmqpError, judge},
         link::{ANSWER, answer},
     },
+    brokers::Held,
     clock,
 };
 
@@ -42,8 +44,39 @@ impl Shared {
         answers
     }
 
+    /// Sends messages in the place of deliveries, each in the transaction that acknowledges its delivery.
+    pub(super) async fn send_on(&self, batch: Vec<(Held, Publish)>) -> Vec<Result<bool, AmqpError>> {
+        let (held, publishes): (Vec<Held>, Vec<Publish>) = batch.into_iter().unzip();
+        if let Err(error) = self.declare_for(&publishes).await {
+            return vec![Err(error); held.len()];
+        }
+        let mut settles = Vec::with_capacity(held.len());
+        let mut answers = Vec::with_capacity(held.len());
+        for (held, publish) in held.into_iter().zip(&publishes) {
+            match self.direct(publish) {
+                Ok(post) => {
+                    settles.push(Settle { held, release: Release::Ack, post: Some(post) });
+                    answers.push(None);
+                }
+                Err(error) => answers.push(Some(Err(error))),
+            }
+        }
+        let mut settled = self.settle(settles).await.into_iter();
+        answers.into_iter().map(|answer| answer.or_else(|| settled.next()).unwrap_or(Ok(false))).collect()
+    }
+
     /// Makes messages ready, their queues declared.
     pub(crate) async fn posts(&self, slice: &[Publish]) -> Result<Vec<Result<Post, AmqpError>>, AmqpError> {
+        self.declare_for(slice).await?;
+        let mut posts = Vec::with_capacity(slice.len());
+        for publish in slice {
+            posts.push(self.post(publish).await);
+        }
+        Ok(posts)
+    }
+
+    /// Declares what messages are sent through, and waits until their answers would be heard.
+    async fn declare_for(&self, slice: &[Publish]) -> Result<(), AmqpError> {
         let queues: BTreeSet<&QueueName> =
             slice.iter().map(|publish| &publish.route.queue).filter(|queue| !queue.as_str().is_empty()).collect();
         self.declare_queues(queues.into_iter()).await?;
@@ -54,11 +87,7 @@ impl Shared {
         for queue in delayed {
             self.declare_delayed(queue).await?;
         }
-        let mut posts = Vec::with_capacity(slice.len());
-        for publish in slice {
-            posts.push(self.post(publish).await);
-        }
-        Ok(posts)
+        Ok(())
     }
 
     async fn publish_slice(&self, slice: &[Publish]) -> Result<Vec<Result<(), AmqpError>>, AmqpError> {

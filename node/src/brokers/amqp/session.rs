@@ -22,6 +22,7 @@ use super::{
     Shared,
     hand::Hand,
     keeper,
+    message::Post,
 };
 use crate::amqp::error::AmqpError;
 
@@ -30,13 +31,22 @@ static SUBSCRIPTIONS: AtomicU64 = AtomicU64::new(1);
 /// What the keeper is asked to do.
 pub(super) enum Order {
     /// Settle deliveries; an answer for each.
-    Release(Vec<(Held, Release)>, oneshot::Sender<Result<Vec<bool>, AmqpError>>),
+    Release(Vec<Settle>, oneshot::Sender<Result<Vec<bool>, AmqpError>>),
     /// Make room for up to `max` messages of these queues. The answer comes when what was there already has come.
     Widen { queues: Vec<QueueName>, max: u32, done: oneshot::Sender<()> },
     /// A subscription is gone; the queues that nobody wants any more.
     Left { unwanted: Vec<QueueName> },
     /// A subscription says goodbye: what it holds goes back.
     Goodbye { subscription: u64, unwanted: Vec<QueueName>, last: bool, done: oneshot::Sender<()> },
+}
+
+/// How a delivery is settled.
+#[derive(Debug)]
+pub(super) struct Settle {
+    pub(super) held: Held,
+    pub(super) release: Release,
+    /// What goes out in the same transaction as an acknowledgement.
+    pub(super) post: Option<Post>,
 }
 
 /// A handle of a session. The keeper lives on for one lease after the last subscription has gone.
@@ -153,7 +163,7 @@ impl Session {
     }
 
     /// Settles.
-    pub(super) async fn release(&self, batch: Vec<(Held, Release)>) -> Result<Vec<bool>, AmqpError> {
+    pub(super) async fn release(&self, batch: Vec<Settle>) -> Result<Vec<bool>, AmqpError> {
         let count = batch.len();
         let (answer, answered) = oneshot::channel();
         if self.orders.send(Order::Release(batch, answer)).is_err() {

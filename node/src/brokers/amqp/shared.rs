@@ -14,7 +14,11 @@ use tokio::sync::watch;
 use umbel_proto::{NodeId, QueueName, TaskId};
 use umbel_scheduler::Release;
 
-use super::{super::Held, session::Session, state::ClusterState};
+use super::{
+    super::Held,
+    session::{Session, Settle},
+    state::ClusterState,
+};
 use crate::amqp::{
     AmqpOptions, Link, Target,
     error::{AmqpError, reply_code},
@@ -146,16 +150,16 @@ impl Shared {
     }
 
     /// Settles; what no session here holds is not held.
-    pub(super) async fn release(&self, batch: Vec<(Held, Release)>) -> Vec<Result<bool, AmqpError>> {
+    pub(super) async fn settle(&self, batch: Vec<Settle>) -> Vec<Result<bool, AmqpError>> {
         let mut answers: Vec<Result<bool, AmqpError>> = vec![Ok(false); batch.len()];
-        let mut rest: Vec<(usize, (Held, Release))> = batch.into_iter().enumerate().collect();
+        let mut rest: Vec<(usize, Settle)> = batch.into_iter().enumerate().collect();
         for session in self.all_sessions() {
-            let (mine, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, (held, _))| session.hand.find(held).is_some());
+            let (mine, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, settle)| session.hand.find(&settle.held).is_some());
             rest = others;
             if mine.is_empty() {
                 continue;
             }
-            let (places, batch): (Vec<usize>, Vec<(Held, Release)>) = mine.into_iter().unzip();
+            let (places, batch): (Vec<usize>, Vec<Settle>) = mine.into_iter().unzip();
             let released = match self.prepare(&session, &batch).await {
                 Ok(()) => session.release(batch).await,
                 Err(error) => Err(error),
@@ -169,9 +173,9 @@ impl Shared {
     }
 
     /// Declares what settling these takes.
-    async fn prepare(&self, session: &Session, batch: &[(Held, Release)]) -> Result<(), AmqpError> {
-        let later = batch.iter().filter(|(_, release)| matches!(release, Release::Requeue { due: Some(_), .. }));
-        let queues: HashSet<QueueName> = later.filter_map(|(held, _)| session.hand.queue_of(held)).collect();
+    async fn prepare(&self, session: &Session, batch: &[Settle]) -> Result<(), AmqpError> {
+        let later = batch.iter().filter(|settle| matches!(settle.release, Release::Requeue { due: Some(_), .. }));
+        let queues: HashSet<QueueName> = later.filter_map(|settle| session.hand.queue_of(&settle.held)).collect();
         for queue in queues {
             self.declare_delayed(&queue).await?;
         }

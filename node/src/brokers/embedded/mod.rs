@@ -143,6 +143,42 @@ impl Broker for EmbeddedBroker {
         }
     }
 
+    async fn send_on(&self, batch: Vec<(Held, Publish)>) -> Vec<Result<bool, BrokerError>> {
+        let (mut moves, mut bytes) = (Vec::with_capacity(batch.len()), 0);
+        let mut answers = Vec::with_capacity(batch.len());
+        for (held, publish) in batch {
+            answers.push(match encode(&publish) {
+                Ok(message) => {
+                    bytes += message.message.len();
+                    moves.push((held, message));
+                    None
+                }
+                Err(error) => Some(Err(error.broker())),
+            });
+        }
+        let sent = self.store.write(bytes, move |tx| {
+            let mut done = Vec::with_capacity(moves.len());
+            for (held, message) in &moves {
+                let held = seq(&held.tag).map(|seq| tx.release(seq, held.attempt, &Release::Ack)).transpose()?.unwrap_or(false);
+                if held {
+                    tx.publish(message)?;
+                }
+                done.push(held);
+            }
+            Ok(done)
+        });
+        match sent.await {
+            Ok(done) => {
+                let mut done = done.into_iter().map(Ok);
+                answers.into_iter().map(|answer| answer.or_else(|| done.next()).unwrap_or(Ok(false))).collect()
+            }
+            Err(error) => {
+                let error = error.broker();
+                answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(error.clone()))).collect()
+            }
+        }
+    }
+
     async fn queues(&self) -> Result<Vec<QueueStatus>, BrokerError> {
         let mut statuses = self.store.memory(|state| embedded::statuses(state)).await.map_err(StoreError::broker)?;
         let read = self.store.read(move |txn| {

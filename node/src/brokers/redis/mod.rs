@@ -103,6 +103,10 @@ impl Broker for RedisBroker {
         self.shared.release(batch).await
     }
 
+    async fn send_on(&self, batch: Vec<(Held, Publish)>) -> Vec<Result<bool, BrokerError>> {
+        self.shared.send_on(batch).await
+    }
+
     async fn holds(&self, deliveries: &[Held]) -> Result<Vec<bool>, BrokerError> {
         Ok(self.shared.holds(deliveries).await?)
     }

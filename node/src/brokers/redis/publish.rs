@@ -172,6 +172,40 @@ impl Shared {
         answers
     }
 
+    /// Sends messages in the place of deliveries.
+    pub(super) async fn send_on(&self, batch: Vec<(Held, Publish)>) -> Vec<Result<bool, BrokerError>> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for slice in batch.chunks(COMMITS) {
+            match self.send_slice_on(slice).await {
+                Ok(done) => answers.extend(done.into_iter().map(Ok)),
+                Err(error) => answers.extend(slice.iter().map(|_| Err(error.clone().into()))),
+            }
+        }
+        answers
+    }
+
+    async fn send_slice_on(&self, slice: &[(Held, Publish)]) -> Result<Vec<bool>, RedisError> {
+        let mut postings = Vec::with_capacity(slice.len());
+        for (_, publish) in slice {
+            postings.push(self.posting(publish).await?);
+        }
+        self.declare(postings.iter().map(Posting::queue)).await?;
+        let sent: Vec<usize> = (0..slice.len()).filter(|at| self.may_hold(&slice[*at].0.tag, slice[*at].0.attempt)).collect();
+        let mut commits = Batch::new(&self.keys, self.db(), None, sent.len());
+        for at in &sent {
+            commits.held(&slice[*at].0.tag);
+            postings[*at].write(&mut commits);
+            commits.ack();
+            commits.end();
+        }
+        let mut done = vec![false; slice.len()];
+        for (at, outcome) in sent.iter().zip(commits.send(&self.link).await?) {
+            done[*at] = matches!(outcome, Outcome::Done(_));
+        }
+        self.let_go(sent.iter().map(|at| slice[*at].0.tag.as_str()));
+        Ok(done)
+    }
+
     async fn release_slice(&self, slice: &[(Held, Release)]) -> Result<Vec<bool>, RedisError> {
         let wanted: Vec<(&DeliveryTag, u32, &Release)> = slice.iter().map(|(held, release)| (&held.tag, held.attempt, release)).collect();
         let payments = self.payments(&wanted).await?;

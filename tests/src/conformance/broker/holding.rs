@@ -9,6 +9,34 @@ use crate::{
     wait::{soon, until_async},
 };
 
+/// What is sent in the place of a delivery is there once, however often it is asked for, comes at its time, and begins its count anew.
+pub async fn a_message_is_sent_on_in_one_step<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    publish(&*broker, vec![message("q", "a"), message("q", "b")]).await;
+    let mut subscription = subscribe(&*broker, "node", &["q", "elsewhere"], LONG_LEASE).await;
+    let held: Vec<Held> = fetch(&mut subscription, 2).await.into_iter().map(|delivery| delivery.held).collect();
+    let moves = vec![
+        (held[0].clone(), scheduled("q", "a", now() + 1_200)),
+        (held[1].clone(), message("elsewhere", "b")),
+        (held[1].clone(), message("elsewhere", "b")),
+    ];
+    let answers = soon("sending on", broker.send_on(moves.clone())).await;
+    assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [true, true, false]);
+    let answers = soon("sending on", broker.send_on(moves)).await;
+    assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [false; 3]);
+    let mut came = fetch(&mut subscription, 2).await;
+    came.sort_by_key(id);
+    assert_eq!(ids_of(&came), ["a", "b"]);
+    assert!(came.iter().all(|delivery| delivery.held.attempt == 1), "{came:?}");
+    ack(&*broker, &came).await;
+    until_async("nothing is left", || async {
+        let queues = broker.queues().await.ok()?;
+        queues.iter().all(|queue| queue.ready + queue.held + queue.scheduled == 0).then_some(())
+    })
+    .await;
+}
+
 /// What is acknowledged never comes again, and cannot be settled again.
 pub async fn an_acknowledged_message_is_gone<S: Stage>() {
     let mut stage = S::fresh(Setup::default()).await;

@@ -27,7 +27,7 @@ use crate::{
     },
     brokers::{
         Held,
-        amqp::{letters, message::Post},
+        amqp::{letters, message::Post, session::Settle},
     },
     clock,
 };
@@ -39,7 +39,7 @@ const HOLDING_MILLIS: i64 = 5_000;
 const HOLDING_QUEUE_MILLIS: i64 = 3_600_000;
 
 /// A batch of settlements and who waits for their answers.
-type Asked = (Vec<(Held, Release)>, oneshot::Sender<Result<Vec<bool>, AmqpError>>);
+type Asked = (Vec<Settle>, oneshot::Sender<Result<Vec<bool>, AmqpError>>);
 
 /// What a batch comes to.
 #[derive(Default)]
@@ -65,8 +65,8 @@ impl Keeper {
         for (batch, reply) in asked {
             let mut done = Vec::with_capacity(batch.len());
             let mut failed = None;
-            for (held, release) in &batch {
-                match self.plan(held, release, &mut plan).await {
+            for Settle { held, release, post } in &batch {
+                match self.plan(held, release, post.as_ref(), &mut plan).await {
                     Ok(held) => done.push(held),
                     Err(error) => {
                         failed = Some(error);
@@ -103,7 +103,7 @@ impl Keeper {
     }
 
     /// Adds to a plan what settling one delivery takes; whether it is held.
-    async fn plan(&mut self, held: &Held, release: &Release, plan: &mut Plan) -> Result<bool, AmqpError> {
+    async fn plan(&mut self, held: &Held, release: &Release, post: Option<&Post>, plan: &mut Plan) -> Result<bool, AmqpError> {
         let Some(serial) = self.hand.find(held).filter(|serial| !plan.ended.contains(serial)) else { return Ok(false) };
         if matches!(release, Release::Begin) {
             let queue = self.hand.lock().holdings.get(&serial).map(|holding| holding.queue.clone());
@@ -121,7 +121,10 @@ impl Keeper {
         let queue = holding.queue.clone();
         let delivery = (holding.tag, holding.source);
         match release {
-            Release::Ack => plan.ended.push(serial),
+            Release::Ack => {
+                plan.posts.extend(post.cloned());
+                plan.ended.push(serial);
+            }
             Release::Begin if holding.begun => return Ok(true),
             Release::Begin => {
                 passage.lost = true;
