@@ -36,6 +36,18 @@ impl Shop {
         shop
     }
 
+    /// The same with Celery's own worker.
+    fn with_celery(version: &'static str) -> Self {
+        let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
+        let mut worker = python(&server, version);
+        worker.args(["-m", "celery", "-A", "shop", "worker", "-c", "2", "-l", "info", "-n", "shop@test"]).env("HOME", home.path());
+        let log = File::create(home.path().join("log")).unwrap();
+        let node = worker.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let shop = Self { server, version, node, home };
+        until("the worker is ready", || shop.log().contains("ready.").then_some(()));
+        shop
+    }
+
     /// What the node has said.
     fn log(&self) -> String {
         std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
@@ -57,9 +69,18 @@ impl Shop {
 
 impl Drop for Shop {
     fn drop(&mut self) {
+        // Celery's processes do not die with their worker by themselves.
+        for child in children(self.node.id()) {
+            let _ = Command::new("kill").args(["-KILL", &child]).stderr(Stdio::null()).status();
+        }
         let _ = self.node.kill();
         let _ = self.node.wait();
     }
+}
+
+fn children(pid: u32) -> Vec<String> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().map(str::to_owned).collect()
 }
 
 fn environment(command: &mut Command, server: &RedisServer) {
@@ -154,5 +175,18 @@ async fn tasks_are_replaced_by_anything() {
             "in a chain": 11, "in a header": [[4, 5], 2],
         });
         assert_eq!(shop.scenario("replacing").await, expected, "celery {version}");
+    }
+}
+
+/// Goal: the hooks of a task's own class of requests, and those who listen to the signal of failures, hear what they hear of Celery's
+/// worker, of limits and deaths as well. Method: the same application with both workers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn own_classes_of_requests_are_told() {
+    for version in VERSIONS {
+        let node = Shop::open(version, &["-c", "2"]);
+        let celery = Shop::with_celery(version);
+        let (told, expected) = tokio::join!(node.scenario("hooks"), celery.scenario("hooks"));
+        assert_eq!(told, expected, "celery {version}, the node's first\n{}\n{}", node.log(), celery.log());
+        assert_eq!(told.as_array().unwrap().len(), 14, "{told}");
     }
 }

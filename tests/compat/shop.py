@@ -15,6 +15,7 @@ import redis
 from celery import Celery, chain, chord, group, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.result import AsyncResult
+from celery.worker.request import Request
 
 app = Celery("shop", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
 app.conf.update(
@@ -204,6 +205,61 @@ def die(how):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Watched(Request):
+    """As Celery's documentation has it; what its hooks are told is written down."""
+
+    def told(self, what):
+        seen("hooks", f"{self.task_name}: {what}")
+
+    def on_accepted(self, pid, time_accepted):
+        super().on_accepted(pid, time_accepted)
+        self.told("accepted")
+
+    def on_retry(self, exc_info):
+        super().on_retry(exc_info)
+        self.told(f"retry {type(exc_info.exception.exc).__name__}")
+
+    def on_failure(self, exc_info, send_failed_event=True, return_ok=False):
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        self.told(f"failure {type(exc_info.exception).__name__}")
+
+    def on_timeout(self, soft, timeout):
+        super().on_timeout(soft, timeout)
+        self.told(f"{'soft' if soft else 'hard'} limit {timeout}")
+
+
+@signals.task_failure.connect
+def failure(sender, exception, **_):
+    if sender.name.startswith("watched"):
+        seen("hooks", f"{sender.name}: signal {type(exception).__name__}")
+
+
+@app.task(name="watched", bind=True, Request=Watched)
+def watched(self, how):
+    if how == "again" and self.request.retries == 0:
+        raise self.retry(exc=OSError("later"), countdown=0)
+    return fail() if how == "fail" else how
+
+
+@app.task(name="watched.slow", Request=Watched, soft_time_limit=0.3, time_limit=30)
+def watched_slow():
+    try:
+        time.sleep(60)  # workload
+    except SoftTimeLimitExceeded:
+        return "told"
+
+
+# Whole seconds, as Celery shows them to its hooks.
+@app.task(name="watched.stubborn", Request="shop:Watched", time_limit=1)
+def watched_stubborn():
+    time.sleep(60)  # workload
+
+
+@app.task(name="watched.dies", Request=Watched)
+def watched_dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @app.task(name="nap")
 async def nap(seconds, value):
     await asyncio.sleep(seconds)
@@ -339,6 +395,20 @@ def errbacks():
     return told
 
 
+# What the hooks of a task's own class of requests are told, however often.
+HOOKS = 14
+
+
+def hooks():
+    ways = ["well", "fail", "again"]
+    for result in (*(watched.delay(how) for how in ways), watched_slow.delay(), watched_stubborn.delay(), watched_dies.delay()):
+        outcome(result)
+    give_up = time.monotonic() + WAIT
+    while len(found := set(what_was_seen("hooks"))) < HOOKS and time.monotonic() < give_up:
+        time.sleep(0.02)
+    return sorted(found)
+
+
 def replacing():
     """What takes a task's place, and what becomes of its links and options (cases 13 to 16 of the rules of canvas)."""
     told = {}
@@ -354,5 +424,5 @@ def replacing():
 
 
 if __name__ == "__main__":
-    scenarios = {scenario.__name__: scenario for scenario in (basics, endings, coroutines, errbacks, replacing)}
+    scenarios = {scenario.__name__: scenario for scenario in (basics, endings, coroutines, errbacks, hooks, replacing)}
     print(json.dumps({name: scenarios[name]() for name in sys.argv[1:]}))

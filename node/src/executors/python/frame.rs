@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Stop = 4,
     /// To a process with django-celery-beat's tables: what was sent, and what is known of the rows.
     Look = 5,
+    /// To a process: another one was killed at a hard limit, or has died, while it ran a task; those who listen are to hear of it.
+    Lost = 6,
     /// From the template: the application is loaded, and this is what it says.
     Loaded = 16,
     /// From the template: the application cannot be loaded.
@@ -63,6 +65,7 @@ impl Kind {
             3 => Self::Order,
             4 => Self::Stop,
             5 => Self::Look,
+            6 => Self::Lost,
             16 => Self::Loaded,
             17 => Self::Failed,
             18 => Self::Forked,

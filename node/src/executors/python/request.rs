@@ -1,4 +1,4 @@
-//! A job as the frame that starts it. Arguments go as the bytes they came in.
+//! A job as the frame that starts it, or that tells of its loss. Arguments go as the bytes they came in.
 
 use bytes::BytesMut;
 use umbel_proto::{EncodeError, Value, codec::json};
@@ -11,6 +11,27 @@ use crate::executors::Job;
 /// # Errors
 /// When what follows the task cannot be written in its message's serializer.
 pub(super) fn write(run: u64, job: &Job, out: &mut BytesMut) -> Result<(), EncodeError> {
+    pack(Kind::Run, run, job, None, out)
+}
+
+/// How a run was lost with its process.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub(super) struct Lost {
+    /// The hard limit that it was killed for, in seconds.
+    pub(super) limit: Option<f64>,
+    /// Else how its process died, for a person.
+    pub(super) detail: String,
+}
+
+/// Writes the frame that has a process tell, as number `run`, those who listen there that `job` is lost.
+///
+/// # Errors
+/// As of [`write`].
+pub(super) fn write_lost(run: u64, job: &Job, lost: &Lost, out: &mut BytesMut) -> Result<(), EncodeError> {
+    pack(Kind::Lost, run, job, Some(lost), out)
+}
+
+fn pack(kind: Kind, run: u64, job: &Job, lost: Option<&Lost>, out: &mut BytesMut) -> Result<(), EncodeError> {
     let envelope = job.invocation.encode("", None)?;
     let mut properties = envelope.properties;
     properties.shift_remove("delivery_tag");
@@ -23,7 +44,11 @@ pub(super) fn write(run: u64, job: &Job, out: &mut BytesMut) -> Result<(), Encod
         head.extend_from_slice(format!(",\"{name}\":").as_bytes());
         head.extend_from_slice(&json::write(&Value::Str(text)));
     }
+    if let Some(lost) = lost {
+        head.extend_from_slice(b",\"lost\":");
+        head.extend_from_slice(&serde_json::to_vec(lost).expect("a number and a text are JSON"));
+    }
     head.push(b'}');
-    frame::pack(Kind::Run, &head, &envelope.body, out);
+    frame::pack(kind, &head, &envelope.body, out);
     Ok(())
 }

@@ -3,14 +3,20 @@
 //! **What it owns.** A process, and the run it is in. **Who sends to it.** The pool, a job at a time. **What it sends on.** The
 //! outcome, and progress. **What bounds it.** One run. A process that has run as many tasks as it may, or has been killed for its
 //! task's sake, is replaced by another before the next run; the nursery has one waiting. **When the process dies** under a
-//! task, that is the outcome: the slot lives on with another process. **When the slot dies**, or a run is dropped, so does the
-//! process.
+//! task, that is the outcome: the slot lives on with another process, which tells those who listen in Python of the loss
+//! (`bootstrap/requests.py`). **When the slot dies**, or a run is dropped, so does the process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use umbel_proto::{Limits, Outcome, TaskError, codec::Serializer};
 
 use super::{
@@ -18,18 +24,26 @@ use super::{
     frame::{Frame, Kind},
     nursery::{Nursery, Pool},
     outcome::Done,
-    request,
+    request::{self, Lost},
 };
-use crate::executors::{Job, Order, Progress, Slot, SlotDied};
+use crate::{
+    clock,
+    executors::{Job, Order, Progress, Slot, SlotDied},
+};
 
 /// Numbers of runs, each used once: an order that comes late is for nobody.
 pub(super) static RUNS: AtomicU64 = AtomicU64::new(1);
+
+/// How long those who listen may take to hear of a loss. It is less than the pool's patience with a run that was told to end.
+const HEAR_WITHIN: Duration = Duration::from_secs(3);
 
 /// Room for one Python task.
 #[derive(Debug)]
 pub(super) struct PythonSlot {
     nursery: Nursery,
     child: Option<Child>,
+    /// The number of its process, for people.
+    pid: Arc<AtomicU32>,
 }
 
 impl PythonSlot {
@@ -39,16 +53,53 @@ impl PythonSlot {
     /// When no process can be started.
     pub(super) async fn open(nursery: Nursery) -> Result<Self, SlotDied> {
         let child = nursery.child(Pool::Processes, false).await?;
-        Ok(Self { nursery, child: Some(child) })
+        let pid = Arc::new(AtomicU32::new(child.pid().unsigned_abs()));
+        Ok(Self { nursery, child: Some(child), pid })
     }
 
     /// The slot's process, or another in its place.
-    async fn process(&mut self) -> Result<Child, SlotDied> {
+    async fn child(&mut self) -> Result<Child, SlotDied> {
         match self.child.take() {
             Some(child) if !child.is_dead() => Ok(child),
-            _ => self.nursery.child(Pool::Processes, true).await,
+            _ => {
+                let child = self.nursery.child(Pool::Processes, true).await?;
+                self.pid.store(child.pid().unsigned_abs(), Ordering::Relaxed);
+                Ok(child)
+            }
         }
     }
+
+    /// Has the process that comes next tell those who listen in Python that `job` was lost with its own. Nothing that is stored
+    /// depends on it.
+    async fn tell_of(&mut self, job: &Job, lost: &Lost) {
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        let told = async {
+            let mut frame = BytesMut::new();
+            request::write_lost(number, job, lost, &mut frame).map_err(|error| error.to_string())?;
+            let mut child = self.child().await.map_err(|died| died.detail)?;
+            child.run(&frame, working(job)).await;
+            while let Some(frame) = child.next().await {
+                if frame.kind == Kind::Done {
+                    child.rest();
+                    self.child = Some(child).filter(|_| Done::read(&frame).is_ok_and(|done| !done.retire));
+                    return Ok(());
+                }
+            }
+            Err(child.epitaph().await)
+        };
+        let id = &job.invocation.headers.id;
+        match timeout(HEAR_WITHIN, told).await {
+            Ok(Ok(())) => {}
+            Ok(Err(detail)) => tracing::warn!(task_id = %id, "the handlers of a task that was lost were not called: {detail}"),
+            Err(_) => tracing::warn!(task_id = %id, "the handlers of a task that was lost did not end within {HEAR_WITHIN:?}"),
+        }
+    }
+}
+
+/// What a process works on, for its log.
+fn working(job: &Job) -> Working {
+    let headers = &job.invocation.headers;
+    Working { id: headers.id.clone(), name: headers.task.clone() }
 }
 
 #[async_trait]
@@ -64,9 +115,8 @@ impl Slot for PythonSlot {
         if let Err(error) = request::write(number, &job, &mut frame) {
             return Ok(Outcome::Failure(TaskError::new("kombu.exceptions", "EncodeError", error.to_string())));
         }
-        let mut child = self.process().await?;
-        let headers = &job.invocation.headers;
-        child.run(&frame, Working { id: headers.id.clone(), name: headers.task.clone() }).await;
+        let mut child = self.child().await?;
+        child.run(&frame, working(&job)).await;
         if heard == Order::Hurry {
             child.hurry(number);
         }
@@ -74,7 +124,12 @@ impl Slot for PythonSlot {
             tokio::select! {
                 biased;
                 frame = child.next() => {
-                    let Some(frame) = frame else { return Ok(Outcome::WorkerLost { detail: child.epitaph().await }) };
+                    let Some(frame) = frame else {
+                        let lost = Lost { limit: None, detail: child.epitaph().await };
+                        drop(child);
+                        self.tell_of(&job, &lost).await;
+                        return Ok(Outcome::WorkerLost { detail: lost.detail });
+                    };
                     match frame.kind {
                         Kind::Progress => progress(&frame, &job),
                         Kind::Done => match Done::read(&frame) {
@@ -95,6 +150,10 @@ impl Slot for PythonSlot {
                         Order::Hurry => child.hurry(number),
                         Order::Terminate => {
                             // Dropped while it works: killed.
+                            drop(child);
+                            if job.deadline.is_some_and(|deadline| clock::now() >= deadline) {
+                                self.tell_of(&job, &Lost { limit: job.limits.hard_secs, detail: String::new() }).await;
+                            }
                             return Ok(revoked());
                         }
                         Order::Run | Order::Drain => {}
@@ -102,6 +161,10 @@ impl Slot for PythonSlot {
                 }
             }
         }
+    }
+
+    fn process(&self) -> Option<Arc<AtomicU32>> {
+        Some(self.pid.clone())
     }
 }
 

@@ -31,11 +31,12 @@ use super::{
 };
 
 /// The modules of the bootstrap, in the order in which they need each other.
-const MODULES: [(&str, &str); 12] = [
+const MODULES: [(&str, &str); 13] = [
     ("codec", include_str!("bootstrap/codec.py")),
     ("wire", include_str!("bootstrap/wire.py")),
     ("takeover", include_str!("bootstrap/takeover.py")),
     ("tracer", include_str!("bootstrap/tracer.py")),
+    ("requests", include_str!("bootstrap/requests.py")),
     ("delegate", include_str!("bootstrap/delegate.py")),
     ("host", include_str!("bootstrap/host.py")),
     ("logs", include_str!("bootstrap/logs.py")),

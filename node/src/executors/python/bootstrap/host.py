@@ -18,7 +18,7 @@ from celery.app import trace
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps as json_dumps
 
-from umbel_bootstrap import codec, delegate, tracer, wire
+from umbel_bootstrap import codec, delegate, requests, tracer, wire
 
 ORDER = struct.Struct(">Q")
 
@@ -26,11 +26,11 @@ ORDER = struct.Struct(">Q")
 class Run:
     """One run of one task."""
 
-    __slots__ = ("attempt", "delegated", "host", "id", "number", "retrying", "task")
+    __slots__ = ("attempt", "delegated", "host", "id", "number", "request", "retrying", "task")
 
     def __init__(self, number, task_id, task, host, delegated):
         self.number, self.id, self.task, self.host, self.delegated = number, task_id, task, host, delegated
-        self.attempt = self.retrying = None
+        self.attempt = self.retrying = self.request = None
 
 
 class Host:
@@ -57,6 +57,9 @@ class Host:
         args, kwargs, embed = codec.loads(payload, head["content_type"], head["content_encoding"], self.accept)
         kwargs.items  # noqa: B018  Celery's own check that it is a mapping
         task = self.tasks[name]
+        own_request = requests.class_of(task)
+        if own_request is not None:
+            own_request = requests.make(own_request, self.app, self.hostname, head, dict(headers), payload, (args, kwargs, embed))
         failed = headers.pop("umbel_failed", None)
         if failed:
             args = [*tracer.of_failure(task, failed), *args]
@@ -81,6 +84,7 @@ class Host:
         if embed:
             request.update(embed)
         run = Run(head["run"], task_id, task, self, self.delegates(task, head["content_type"]))
+        run.request = own_request
         return run, (task_id, args, kwargs, request)
 
     def tracer_of(self, run):
@@ -106,13 +110,19 @@ class Host:
 
     def finish(self, run, call):
         """Calls a task, in whatever thread this is."""
+        if run.request is not None:
+            requests.accepted(run)
         try:
             if run.delegated:
-                return delegate.run(self, run, call)
-            call[3]["_umbel_run"] = run
-            return self.tracer_of(run)(*call)
+                ending = delegate.run(self, run, call)
+            else:
+                call[3]["_umbel_run"] = run
+                ending = self.tracer_of(run)(*call)
         except Exception as exc:
-            return self.broken(exc)
+            ending = self.broken(exc)
+        if run.request is not None:
+            requests.ended(run, ending)
+        return ending
 
     def begin(self, run):
         self.current = run
@@ -176,6 +186,8 @@ class Host:
         run = self.current
         if run is not None and run.number in self.told:
             self.told.discard(run.number)
+            if run.request is not None:
+                requests.soft_limit(run)
             raise SoftTimeLimitExceeded()
         if len(self.told) > 1000:
             self.told.clear()
@@ -191,6 +203,9 @@ def serve(host):
         kind, head, payload = frame
         if kind == wire.RUN:
             host.tell(head["run"], host.perform(head, payload))
+        elif kind == wire.LOST:
+            requests.lost(host, head, payload)
+            host.tell(head["run"], None)
 
 
 def main(app, channel, orders, start, pool):

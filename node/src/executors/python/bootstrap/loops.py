@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery._state import _task_stack
 
-from umbel_bootstrap import wire
+from umbel_bootstrap import requests, wire
 
 HURRY, TERMINATE = "hurry", "terminate"
 
@@ -38,8 +38,8 @@ def divide_stacks(app):
 class Driven(collections.abc.Coroutine):
     """A task's coroutine, into which a soft limit can be thrown where `asyncio` would throw `CancelledError`."""
 
-    def __init__(self, coroutine):
-        self.coroutine = coroutine
+    def __init__(self, coroutine, run):
+        self.coroutine, self.run = coroutine, run
         self.hurried = False
 
     def send(self, value):
@@ -102,18 +102,22 @@ class Loop:
             self.tell(number, self.host.refused(head, exc))
             return
         call[3]["_umbel_run"] = run
-        driven = Driven(self.perform(run, call))
+        driven = Driven(self.perform(run, call), run)
         context = contextvars.copy_context()
         context.run(here.set, run)
         self.running[number] = (context.run(self.loop.create_task, driven), driven)
 
     async def perform(self, run, call):
+        if run.request is not None:
+            requests.accepted(run)
         try:
             ending = await self.host.tracer_of(run).call_async(*call)
         except asyncio.CancelledError:
             ending = None
         except Exception as exc:
             ending = self.host.broken(exc)
+        if run.request is not None and ending is not None:
+            requests.ended(run, ending)
         self.running.pop(run.number, None)
         await close_connections()
         self.tell(run.number, ending)
@@ -123,6 +127,8 @@ class Loop:
         if found is not None:
             task, driven = found
             driven.hurried = head["order"] == HURRY
+            if driven.hurried and driven.run.request is not None:
+                requests.soft_limit(driven.run)
             task.cancel()
 
     def tell(self, number, ending):
@@ -198,7 +204,7 @@ class Threads:
         call[3]["_umbel_run"] = run
         here.set(run)
         with self.lock:
-            self.running[number] = threading.get_ident()
+            self.running[number] = (threading.get_ident(), run)
         try:
             ending = self.host.finish(run, call)
         except SystemExit as exit:
@@ -213,8 +219,10 @@ class Threads:
     def order(self, head):
         # While the lock is held the thread cannot go on to another run.
         with self.lock:
-            thread = self.running.get(head["run"])
+            thread, run = self.running.get(head["run"], (None, None))
             if thread is not None:
+                if run.request is not None:
+                    requests.soft_limit(run)
                 exception = ctypes.py_object(SoftTimeLimitExceeded)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
 

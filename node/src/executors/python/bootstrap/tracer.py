@@ -165,10 +165,10 @@ def drive(resume, what):
     raise RuntimeError("a tracer stops once")
 
 
-def guard(handler, *args):
+def guard(handler, *args, **kwargs):
     """Calls a handler whose failure does not change how the task ended (as Celery 5.7 has it for `on_success`)."""
     try:
-        handler(*args)
+        handler(*args, **kwargs)
     except Exception:
         logger.exception("the handler %r raised", handler)
 

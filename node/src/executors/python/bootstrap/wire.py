@@ -14,7 +14,7 @@ import threading
 VERSION = 1
 
 # From the node.
-FORK, RUN, ORDER, STOP, LOOK = 1, 2, 3, 4, 5
+FORK, RUN, ORDER, STOP, LOOK, LOST = 1, 2, 3, 4, 5, 6
 # To the node.
 LOADED, FAILED, FORKED, EXITED, READY, DONE, PROGRESS, LOG, LOOKED = 16, 17, 18, 19, 20, 21, 22, 23, 24
 
