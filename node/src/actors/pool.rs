@@ -9,6 +9,7 @@
 //! **When the pool dies**, its slots are killed with it, so that nothing runs whose claim is gone; the claims go back to
 //! their queues (a task that was acknowledged early is recorded as lost), and gate and consumer are restarted with it.
 
+mod ahead;
 mod deadlines;
 mod listing;
 mod resizing;
@@ -31,6 +32,7 @@ use umbel_scheduler::{
 };
 
 use self::{
+    ahead::Ahead,
     deadlines::{Deadline, Deadlines},
     runs::Work,
 };
@@ -87,6 +89,8 @@ pub(crate) enum PoolMsg {
     Revoked(Arc<Revoked>),
     /// What became of the early acknowledgement of a task.
     Began { index: usize, run: u64, began: Began },
+    /// What became of one that was asked for before a slot is free.
+    BegunAhead { number: u64, began: Began },
     /// A slot can run tasks; where the process is written that it runs them in, if it is not the node's own.
     SlotOpened { place: SlotPlace, process: Option<Arc<AtomicU32>> },
     /// A task tells how far it has come.
@@ -139,6 +143,8 @@ pub(crate) struct State {
     /// Seats that can take a task; the last one freed first, as its caches are warm.
     idle: Vec<usize>,
     waiting: VecDeque<Admitted>,
+    /// Tasks that come before those, and that are acknowledged already or will be in a moment.
+    ahead: Ahead,
     revoked: Arc<Revoked>,
     deadlines: Deadlines,
     alarm: Alarm,
@@ -172,6 +178,7 @@ impl Actor for ExecutorPool {
             by_actor: HashMap::new(),
             idle: Vec::with_capacity(slots),
             waiting: VecDeque::new(),
+            ahead: Ahead::default(),
             revoked: shared.broker.revoked().borrow().clone(),
             deadlines: Deadlines::default(),
             alarm: Alarm::new(move || cast(&ring, PoolMsg::Due)),
@@ -208,6 +215,7 @@ impl Actor for ExecutorPool {
             }
             PoolMsg::Progressed { place, run, progress } => state.progressed(place, run, progress),
             PoolMsg::Began { index, run, began } => state.began(index, run, began),
+            PoolMsg::BegunAhead { number, began } => state.begun_ahead(number, began),
             PoolMsg::SlotOpened { place, process } => state.slot_opened(place, process),
             PoolMsg::Revoked(revoked) => state.revoke(revoked),
             PoolMsg::Offered(messages) => state.make_room(messages),
@@ -229,7 +237,7 @@ impl Actor for ExecutorPool {
             PoolMsg::Report(port) => reply(port, state.report()),
         }
         state.tell();
-        if state.draining && state.seats.iter().all(|seat| matches!(seat.work, Work::None)) {
+        if state.is_drained() {
             myself.stop(Some("drained".to_owned()));
         }
         Ok(())
@@ -253,7 +261,7 @@ impl Actor for ExecutorPool {
         let Some(index) = state.by_actor.remove(&actor.get_id()) else { return Ok(()) };
         state.slot_died(index, detail)?;
         state.tell();
-        if state.draining && state.seats.iter().all(|seat| matches!(seat.work, Work::None)) {
+        if state.is_drained() {
             myself.stop(Some("drained".to_owned()));
         }
         Ok(())
@@ -261,6 +269,11 @@ impl Actor for ExecutorPool {
 }
 
 impl State {
+    /// Whether it has done everything that is to be done before it ends.
+    fn is_drained(&self) -> bool {
+        self.draining && self.ahead.is_empty() && self.seats.iter().all(|seat| matches!(seat.work, Work::None))
+    }
+
     async fn open_slot(&mut self, index: usize) -> Result<(), ActorProcessingErr> {
         let seat = &mut self.seats[index];
         seat.incarnation += 1;
@@ -351,6 +364,7 @@ impl State {
 
     fn revoke(&mut self, revoked: Arc<Revoked>) {
         self.revoked = revoked;
+        self.refuse_ahead(None);
         let waiting = std::mem::take(&mut self.waiting);
         for task in waiting {
             if self.revoked.covers(&task.invocation) {
@@ -389,7 +403,7 @@ impl State {
     /// Writes down how busy it is.
     fn tell(&self) {
         let busy = self.seats.iter().filter(|seat| !matches!(seat.work, Work::None)).count();
-        self.shared.gauges.pools[self.index].set(self.slots(), busy, self.waiting.len());
+        self.shared.gauges.pools[self.index].set(self.slots(), busy, self.waiting.len() + self.ahead.len());
     }
 
     fn report(&self) -> PoolReport {
@@ -398,7 +412,7 @@ impl State {
             slots: self.slots(),
             processes: self.processes(),
             alive: self.seats.iter().filter(|seat| seat.open).count(),
-            waiting: self.waiting.len(),
+            waiting: self.waiting.len() + self.ahead.len(),
             slot_restarts: self.slot_restarts,
             running: self.seats.iter().filter_map(|seat| seat.work.report()).collect(),
             draining: self.draining,

@@ -32,7 +32,7 @@ impl State {
                 Work::None => None,
             }
         });
-        running.chain(self.waiting.iter().map(|task| HeldTask::new(task, Stage::Reserved))).collect()
+        running.chain(self.ahead.tasks().chain(&self.waiting).map(|task| HeldTask::new(task, Stage::Reserved))).collect()
     }
 
     /// Ends tasks it has, and says which: those that run by `signal`, those that wait by refusing them.
@@ -57,6 +57,9 @@ impl State {
             if signal == SIGKILL {
                 self.kill_now(index);
             }
+        }
+        if which.includes_waiting() {
+            ended.extend(self.refuse_ahead(Some(which)));
         }
         for task in std::mem::take(&mut self.waiting) {
             if which.names(&task.invocation) && which.includes_waiting() {

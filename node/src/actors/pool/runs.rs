@@ -109,6 +109,15 @@ impl State {
     /// Gives waiting tasks to idle slots.
     pub(super) fn assign(&mut self) {
         while let Some(&index) = self.idle.last() {
+            if let Some(task) = self.ahead.pop() {
+                self.idle.pop();
+                self.run(index, task);
+                continue;
+            }
+            if self.idle.len() <= self.ahead.asked() {
+                // Those come before what waits, and in a moment.
+                break;
+            }
             let Some(mut task) = self.waiting.pop_front() else { return };
             // Revocations are taken out of `waiting` when they come.
             if task.invocation.headers.expires.is_some()
@@ -129,6 +138,7 @@ impl State {
                 self.run(index, task);
             }
         }
+        self.look_ahead();
     }
 
     /// Has the message acknowledged before the run.
@@ -252,6 +262,7 @@ impl State {
             None => outcome,
         };
         let runtime = running.started.elapsed();
+        self.ahead.took(runtime);
         let mut task = running.task;
         if let Some(place) = task.place.as_mut().filter(|_| !matches!(outcome, Outcome::Retry(_))) {
             place.ended();
@@ -307,6 +318,7 @@ impl State {
     /// and is recorded as lost.
     pub(super) fn abandon(&mut self) {
         self.waiting.clear();
+        self.abandon_ahead();
         for index in 0..self.seats.len() {
             match std::mem::take(&mut self.seats[index].work) {
                 Work::Running(running) => {

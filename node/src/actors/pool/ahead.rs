@@ -1,0 +1,185 @@
+//! Early acknowledgements that are asked for before a slot is free.
+//!
+//! A task that is acknowledged early may start only when the broker has heard of it, and a slot that waited for that with each task
+//! would wait more than it works, as most tasks are short. So the next few are acknowledged while their slots are busy yet. Whoever
+//! dies meanwhile loses them to a recorded failure, as it does those that run; so there are only as many as the slots, going by how
+//! long tasks took of late, take within [`WITHIN`]. Where tasks take longer than that, none is.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use umbel_proto::{Outcome, TaskId};
+use umbel_scheduler::{Acknowledge, admission::Refusal};
+
+use super::{
+    super::{
+        Admitted,
+        aggregator::{AggregatorMsg, Began, Ended, Start},
+        cast,
+        held::Which,
+    },
+    PoolMsg, State, still_runs,
+};
+use crate::{clock, facts::Fact};
+
+/// How soon a task is to start that is acknowledged before a slot is free.
+const WITHIN: Duration = Duration::from_millis(20);
+
+/// The most of them for each slot: enough to share one trip to the broker.
+const EACH: usize = 8;
+
+/// The tasks, and how long others took.
+#[derive(Default)]
+pub(super) struct Ahead {
+    /// Acknowledged, in their order.
+    ready: VecDeque<Admitted>,
+    /// Those whose acknowledgement is under way, by the number it was asked for with, and whether they were told to end.
+    asked: BTreeMap<u64, (Admitted, bool)>,
+    asked_so_far: u64,
+    /// A moving average; `None` until a task has ended.
+    runtime: Option<Duration>,
+}
+
+impl Ahead {
+    /// The next one that may start.
+    pub(super) fn pop(&mut self) -> Option<Admitted> {
+        self.ready.pop_front()
+    }
+
+    /// How many acknowledgements are under way.
+    pub(super) fn asked(&self) -> usize {
+        self.asked.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ready.len() + self.asked.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn tasks(&self) -> impl Iterator<Item = &Admitted> {
+        self.ready.iter().chain(self.asked.values().map(|(task, _)| task))
+    }
+
+    /// A task took so long. One that took long counts at once, those that were short only in numbers.
+    pub(super) fn took(&mut self, runtime: Duration) {
+        self.runtime = Some(match self.runtime {
+            Some(average) if average > runtime => (average * 7 + runtime) / 8,
+            _ => runtime,
+        });
+    }
+
+    /// How many there may be with so many slots.
+    fn room(&self, slots: usize) -> usize {
+        let Some(runtime) = self.runtime else { return 0 };
+        let each = WITHIN.as_micros() / runtime.as_micros().max(1);
+        slots * usize::try_from(each).map_or(EACH, |each| each.min(EACH))
+    }
+}
+
+impl State {
+    /// Asks for as many acknowledgements as there is room for.
+    pub(super) fn look_ahead(&mut self) {
+        let room = if self.draining { 0 } else { self.ahead.room(self.slots()) };
+        while self.ahead.len() < room {
+            // What need not be acknowledged, or has to wait for a limit, keeps its place, and so do those behind it.
+            let early = |task: &Admitted| task.spec.acknowledge == Acknowledge::Early && !task.claim.begun && task.place.is_none();
+            if !self.waiting.front().is_some_and(early) {
+                return;
+            }
+            let Some(task) = self.waiting.pop_front() else { return };
+            if task.invocation.headers.expires.is_some()
+                && let Err(refusal) = still_runs(&self.shared, &self.revoked, &task, clock::now())
+            {
+                self.refuse(task, refusal);
+                continue;
+            }
+            self.ahead.asked_so_far += 1;
+            let (number, pool) = (self.ahead.asked_so_far, self.myself.clone());
+            let reply = Box::new(move |began| cast(&pool, PoolMsg::BegunAhead { number, began }));
+            cast(&self.aggregator, AggregatorMsg::Start(Start::new(&task, Some(reply))));
+            self.ahead.asked.insert(number, (task, false));
+        }
+    }
+
+    pub(super) fn begun_ahead(&mut self, number: u64, began: Began) {
+        let Some((mut task, told)) = self.ahead.asked.remove(&number) else { return };
+        match began {
+            Began::Durable => {
+                task.claim.begun = true;
+                if told || self.revoked.covers(&task.invocation) {
+                    self.refuse(task, Refusal::Revoked);
+                } else {
+                    self.ahead.ready.push_back(task);
+                }
+            }
+            Began::TooLate => {
+                self.shared.facts.tell(Some(&task.invocation), task.claim.debt.held(), Fact::Zombie);
+                task.claim.settled();
+            }
+            Began::Refused => drop(task),
+        }
+        self.assign();
+    }
+
+    /// Refuses those that are named (those that are revoked, if none are), and says which.
+    pub(super) fn refuse_ahead(&mut self, which: Option<&Which>) -> Vec<TaskId> {
+        let mut refused = Vec::new();
+        let revoked = self.revoked.clone();
+        let meant = |task: &Admitted| which.map_or_else(|| revoked.covers(&task.invocation), |which| which.names(&task.invocation));
+        for (task, told) in self.ahead.asked.values_mut() {
+            if meant(task) {
+                *told = true;
+                refused.push(task.invocation.headers.id.clone());
+            }
+        }
+        for task in std::mem::take(&mut self.ahead.ready) {
+            if meant(&task) {
+                refused.push(task.invocation.headers.id.clone());
+                self.refuse(task, Refusal::Revoked);
+            } else {
+                self.ahead.ready.push_back(task);
+            }
+        }
+        refused
+    }
+
+    /// Hands back what has not begun to run; the loss of what is acknowledged is recorded.
+    pub(super) fn abandon_ahead(&mut self) {
+        self.ahead.asked.clear();
+        for task in std::mem::take(&mut self.ahead.ready) {
+            let outcome = Outcome::WorkerLost { detail: "the node stopped before it began".to_owned() };
+            cast(&self.aggregator, AggregatorMsg::Ended(Box::new(Ended { task, outcome, runtime: Duration::ZERO })));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: as many as start soon, none where tasks are long, and none before it is known how long they are.
+    #[test]
+    fn room_follows_what_tasks_take() {
+        let mut ahead = Ahead::default();
+        assert_eq!(ahead.room(2), 0);
+        ahead.took(Duration::from_micros(300));
+        assert_eq!(ahead.room(2), 16);
+        ahead.took(Duration::from_millis(6));
+        assert_eq!(ahead.room(2), 6);
+        ahead.took(Duration::from_secs(60));
+        assert_eq!(ahead.room(2), 0, "one long task is enough");
+        for _ in 0..40 {
+            ahead.took(Duration::from_millis(1));
+        }
+        assert_eq!(ahead.room(2), 0, "and is remembered for a while");
+        for _ in 0..40 {
+            ahead.took(Duration::from_millis(1));
+        }
+        assert!(ahead.room(2) > 0);
+    }
+}
