@@ -14,8 +14,46 @@ from kombu.utils import json as kombu_json
 
 JSON = "application/json"
 
-decode_json = json.JSONDecoder(object_hook=kombu_json.object_hook).decode
-encode_json = kombu_json.JSONEncoder().encode
+
+
+def decoder(**options):
+    """A function from text to what it says, as `json.JSONDecoder.decode`, without that one's care for spaces around most texts lack."""
+    decoder = json.JSONDecoder(**options)
+    scan, decode = decoder.scan_once, decoder.decode
+
+    def read(text):
+        try:
+            value, end = scan(text, 0)
+        except StopIteration:
+            return decode(text)
+        return value if end == len(text) else decode(text)
+
+    return read
+
+
+def encoder(encoder):
+    """As `encoder.encode`, with one of C's encoders kept for all that are written, where that makes a new one each time."""
+    make = json.encoder.c_make_encoder
+    if make is None:
+        return encoder.encode
+    escape = json.encoder.encode_basestring_ascii if encoder.ensure_ascii else json.encoder.encode_basestring
+    separators = encoder.key_separator, encoder.item_separator
+    write = make(None, encoder.default, escape, None, *separators, encoder.sort_keys, encoder.skipkeys, encoder.allow_nan)
+
+    def encode(value):
+        if isinstance(value, str):
+            return encoder.encode(value)
+        try:
+            return "".join(write(value, 0))
+        except RecursionError:
+            # Something holds itself: that one says so.
+            return encoder.encode(value)
+
+    return encode
+
+
+decode_json = decoder(object_hook=kombu_json.object_hook)
+encode_json = encoder(kombu_json.JSONEncoder())
 
 
 def loads(data, content_type, content_encoding, accept):

@@ -22,6 +22,9 @@ from umbel_bootstrap import codec, delegate, requests, tracer, wire
 
 ORDER = struct.Struct(">Q")
 
+# The head of a success that has nothing but a value.
+PLAIN = b'{"outcome":"success","content_type":"' + codec.JSON.encode() + b'","run":%d}'
+
 
 class Run:
     """One run of one task."""
@@ -45,6 +48,8 @@ class Host:
         self.tasks = app._tasks
         self.current = None
         self.told = set()
+        # Whether whoever runs a task runs others after it: a process, a thread.
+        self.keeps_stacks = True
         self.left = app.conf.worker_max_tasks_per_child or start.get("max_tasks_per_child")
         self.memory_kib = app.conf.worker_max_memory_per_child or start.get("max_memory_per_child")
 
@@ -146,9 +151,12 @@ class Host:
         if ending is None:
             return wire.pack(wire.DONE, {"outcome": "ignore", "run": number})
         head = ending.head
-        head["run"] = number
         if self.is_spent():
             head["retire"] = True
+        elif len(head) == 2 and head.get("content_type") == codec.JSON:
+            # A plain success, as nearly all are.
+            return wire.pack_bytes(wire.DONE, PLAIN % number, ending.payload)
+        head["run"] = number
         return wire.pack(wire.DONE, head, ending.payload)
 
     def tell(self, number, ending):

@@ -168,6 +168,7 @@ def coroutines(head, current):
 
     def pool(host):
         divide_stacks(host.app)
+        host.keeps_stacks = False
         Django.look(host.app)
         asyncio.run(Loop(host).serve())
 

@@ -16,7 +16,9 @@ from celery import signals, states
 from celery._state import _task_stack
 from celery.app import trace
 from celery.app.task import Context
+from celery.backends.base import Backend
 from celery.exceptions import Ignore, NotRegistered, Reject, Retry
+from celery.loaders.base import BaseLoader
 from celery.utils.functional import arity_greater
 from celery.utils.serialization import ensure_serializable, get_pickleable_etype, get_pickleable_exception
 from kombu.utils.json import dumps as json_dumps
@@ -46,14 +48,16 @@ class Ending:
 
 def custom_headers(request):
     """The user's own headers, or `None`."""
-    found = {key: value for key, value in request.items() if key not in OWN_KEYS}
-    return found or None
+    if OWN_KEYS.issuperset(request):
+        return None
+    return {key: value for key, value in request.items() if key not in OWN_KEYS}
 
 
 def make_context(request, args, kwargs):
     """A task's request. `Context` itself would look for custom headers once more, at a fifth of the cost of a whole run."""
     context = Context.__new__(Context)
-    context.__dict__.update(request, args=args, kwargs=kwargs, called_directly=False)
+    request.update(args=args, kwargs=kwargs, called_directly=False)
+    context.__dict__ = request
     timelimit = request.get("timelimit")
     if HAS_LIMITS and timelimit:
         context.time_limit, context.soft_time_limit = timelimit[:2]
@@ -72,7 +76,8 @@ def build_tracer(name, task, loader, hostname, app):
     }
     before_start = handlers.get("before_start")
     on_success, after_return = handlers.get("on_success"), handlers.get("after_return")
-    on_task_init = loader.on_task_init
+    on_task_init = loader.on_task_init if overrides(loader, BaseLoader, "on_task_init") else None
+    cleans_up = overrides(task.backend, Backend, "process_cleanup") or overrides(loader, BaseLoader, "on_process_cleanup")
     push_request, pop_request = task.request_stack.push, task.request_stack.pop
     push_task, pop_task = _task_stack.push, _task_stack.pop
     prerun, postrun, success = signals.task_prerun, signals.task_postrun, signals.task_success
@@ -82,13 +87,13 @@ def build_tracer(name, task, loader, hostname, app):
         run = request.pop("_umbel_run")
         context = make_context(request, args, kwargs)
         context._umbel_run = run
-        push_task(task)
-        push_request(context)
+        tasks, requests = push_task(task), push_request(context)
         ending = None
         try:
             if prerun.receivers:
                 prerun.send(sender=task, task_id=uuid, task=task, args=args, kwargs=kwargs)
-            on_task_init(uuid, task)
+            if on_task_init:
+                on_task_init(uuid, task)
             try:
                 if before_start:
                     before_start(uuid, args, kwargs)
@@ -122,9 +127,15 @@ def build_tracer(name, task, loader, hostname, app):
                     retval = ending.retval if ending else None
                     postrun.send(sender=task, task_id=uuid, task=task, args=args, kwargs=kwargs, retval=retval, state=state)
             finally:
-                pop_task()
-                pop_request()
-                cleanup(task, loader)
+                if tasks and run.host.keeps_stacks:
+                    # Celery's own `pop` lets go of a stack that is empty, only to make another for the next task.
+                    tasks.pop()
+                    requests.pop()
+                else:
+                    pop_task()
+                    pop_request()
+                if cleans_up:
+                    cleanup(task, loader)
         return ending
 
     def call(uuid, args, kwargs, request=None):
@@ -171,6 +182,11 @@ def guard(handler, *args, **kwargs):
         handler(*args, **kwargs)
     except Exception:
         logger.exception("the handler %r raised", handler)
+
+
+def overrides(one, base, name):
+    """Whether a method is another than the base's, which does nothing."""
+    return getattr(getattr(one, name), "__func__", None) is not getattr(base, name)
 
 
 def cleanup(task, loader):

@@ -11,6 +11,8 @@ import socket
 import struct
 import threading
 
+from umbel_bootstrap import codec
+
 VERSION = 1
 
 # From the node.
@@ -25,7 +27,8 @@ FRAME_MAX = 256 << 20
 CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 PREFIX = struct.Struct(">IBBI")
-DUMPS = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=repr).encode
+LOADS = codec.decoder()
+DUMPS = codec.encoder(json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=repr))
 
 
 class ProtocolError(Exception):
@@ -107,7 +110,7 @@ class Channel:
         if len(buffer) < end:
             return None
         begin = PREFIX.size + head_length
-        head = json.loads(bytes(buffer[PREFIX.size : begin]))
+        head = LOADS(buffer[PREFIX.size : begin].decode("utf-8"))
         payload = bytes(buffer[begin:end])
         del buffer[:end]
         return kind, head, payload
@@ -115,5 +118,9 @@ class Channel:
 
 def pack(kind, head, payload=b""):
     """A frame as bytes."""
-    head = DUMPS(head).encode("utf-8", "surrogatepass")
+    return pack_bytes(kind, DUMPS(head).encode("utf-8", "surrogatepass"), payload)
+
+
+def pack_bytes(kind, head, payload):
+    """The same with a head that is JSON already."""
     return PREFIX.pack(6 + len(head) + len(payload), VERSION, kind, len(head)) + head + payload
