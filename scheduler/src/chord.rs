@@ -20,8 +20,9 @@ use crate::{
 /// The first failed member in header order gives the exception its text (rule 17): `Dependency <id> raised <repr>`, or
 /// `Join error: <repr>` where the member is a nested list. A chord that only collects a nested list hands the original
 /// exception on to the chord around it. A body that cannot be sent fails with `Callback error: <repr>`. Errbacks of the body
-/// are called with the body's id: those of the chord, of the body, of the first step of a body that is a chain (W12), of the
-/// members of a body that is a group (W5), each one once.
+/// are called with the body's id: those of the chord, of the body, of the first step of a body that is a chain (W12), each one
+/// once. A body that is a group fails member by member, each with the original exception and its own errbacks, the chord's among
+/// them (`celery/backends/base.py::_handle_group_chord_error` of 5.7).
 pub fn conclude(ready: &ReadyChord, settings: &Settings, specs: &dyn Specs, now: Millis) -> Commit {
     let failed = ready.parts.iter().find_map(|part| match &part.result {
         PartResult::Error(error) => Some((part, error)),
@@ -78,6 +79,7 @@ impl End<'_> {
         let root = self.root();
         let seed = self.ready.group.as_str();
         if let Ok(Some(node)) = self.body() {
+            let error = original.filter(|_| is_group(&node)).cloned().unwrap_or(error);
             let mut abandon = Abandon {
                 specs: self.specs,
                 state: &State::Failure,
@@ -124,29 +126,38 @@ fn adopt(effects: &mut [Effect], id: &TaskId, called: ResultTuple) {
     }
 }
 
-/// The errbacks that a failed header calls, with the id each is given; the same errback is not called twice.
+/// Whether a body is a group, that within an outer header included, which is written as a chord that collects it.
+fn is_group(body: &Node) -> bool {
+    matches!(body, Node::Group(_)) || matches!(body, Node::Chord(_, body) if matches!(&**body, Node::Task(task) if is_collector(task)))
+}
+
+/// The errbacks that a failed header calls, with the id each is given; none gets the same one twice. What the chord around this one
+/// calls with the very same words is left to that: it fails as well, and a client that links an errback to a chord links it to the
+/// chords in its header too (`celery/canvas.py::_chord.link_error`).
 fn body_errbacks(body: &Node) -> Vec<(TaskId, Vec<Signature>)> {
     let mut calls = Vec::new();
     collect_errbacks(body, &mut calls);
-    let mut seen: Vec<Signature> = Vec::new();
-    calls.retain_mut(|(_, signatures)| {
+    for (_, signatures, around) in &mut calls {
+        let mut seen: Vec<Signature> = Vec::new();
         signatures.retain(|signature| {
-            let new = !seen.contains(signature);
-            if new {
-                seen.push(signature.clone());
-            }
-            new
+            let called_before = seen.contains(signature);
+            seen.push(signature.clone());
+            let called_around = signature.immutable && around.contains(signature);
+            !called_before && !called_around
         });
-        !signatures.is_empty()
-    });
-    calls
+    }
+    calls.into_iter().filter(|(_, signatures, _)| !signatures.is_empty()).map(|(id, signatures, _)| (id, signatures)).collect()
 }
 
-fn collect_errbacks(node: &Node, calls: &mut Vec<(TaskId, Vec<Signature>)>) {
+/// An id, its errbacks, and those of the chord that it is a member of.
+type Called = (TaskId, Vec<Signature>, Vec<Signature>);
+
+fn collect_errbacks(node: &Node, calls: &mut Vec<Called>) {
     match node {
         Node::Task(task) => {
             if let (Some(id), Ok(errbacks)) = (task.options.task_id(), task.options.link_error()) {
-                calls.push((id, errbacks));
+                let around = task.options.chord().ok().flatten().and_then(|body| body.options.link_error().ok());
+                calls.push((id, errbacks, around.unwrap_or_default()));
             }
         }
         Node::Chain(nodes) => nodes.iter().take(1).for_each(|first| collect_errbacks(first, calls)),

@@ -128,7 +128,10 @@ pub(super) fn evaluate(steps: &[Shape], args: &[Value], linked: &Linked, trace: 
                     let mut called = Vec::new();
                     first_errbacks(rest, &linked.errbacks, &mut called);
                     trace.errbacks.extend(called);
-                    return never(steps, &Fault::Chord { cause: Box::new(cause), nested });
+                    // Several that would have been given the list fail one by one, with the exception itself.
+                    let several = matches!(rest, [Shape::Group(_)]);
+                    let fault = if several { cause } else { Fault::Chord { cause: Box::new(cause), nested } };
+                    return never(steps, &fault);
                 }
                 let values = ends.iter().filter_map(|(end, _)| end.value().ok()).collect();
                 args = vec![Value::List(values)];
@@ -232,7 +235,11 @@ fn first_errbacks(steps: &[Shape], more: &[String], called: &mut Vec<String>) {
             }
         }
         Shape::Group(_) if steps.len() > 1 => first_errbacks(&steps[1..], more, called),
-        Shape::Group(parts) => members(parts).iter().for_each(|member| first_errbacks(member, more, called)),
+        Shape::Group(parts) => members(parts).iter().for_each(|member| {
+            let mut own = Vec::new();
+            first_errbacks(member, more, &mut own);
+            called.append(&mut own);
+        }),
         Shape::Chain(_) | Shape::Chord(..) => unreachable!("spliced"),
     }
 }

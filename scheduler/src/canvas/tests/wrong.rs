@@ -122,17 +122,27 @@ fn w04_a_header_failure_in_front_of_a_chord_or_group_ends_it() {
 }
 
 #[test]
-fn w05_members_of_a_body_group_fail_with_the_chord_error_and_errbacks_are_called() {
+fn w05_members_of_a_body_group_fail_with_the_original_exception_and_call_their_errbacks() {
     let body = group([t("b").link_error(t("own")), t("c")]);
     let (model, launched) = run(&Signature::chord([failing("f"), t("a")], body).link_error(t("e")));
     for (state, text) in leaves(&model, &launched).into_iter().take(2) {
-        assert_eq!((state, is_chord_error(&text)), (State::Failure, true), "{text}");
+        assert_eq!((state, is_chord_error(&text)), (State::Failure, false), "{text}");
     }
-    assert_eq!((calls(&model, "own"), calls(&model, "e")), (1, 1));
+    assert_eq!((calls(&model, "own"), calls(&model, "e")), (1, 2), "the chord's is each member's");
 
     let nested = Signature::chord([failing("f")], group([t("b").link_error(t("own"))]));
     let (model, _) = run(&Signature::chord([nested], t("c")));
     assert_eq!(calls(&model, "own"), 1, "within a header as well");
+}
+
+/// Goal: what a client links to a chord, and so to the chord in its header, is called once in all, unless its words differ by an id.
+#[test]
+fn w02_an_errback_of_both_chords_is_called_once() {
+    for (errback, count) in [(t("e").immutable(), 1), (t("e"), 2)] {
+        let inner = Signature::chord([failing("f"), t("a")], t("b")).link_error(errback.clone());
+        let (model, _) = run(&Signature::chord([t("c"), inner], t("d")).link_error(errback));
+        assert_eq!(calls(&model, "e"), count);
+    }
 }
 
 #[test]
