@@ -47,6 +47,8 @@ def load(app, start, set_up_logs):
     trace.setup_worker_optimizations(app, hostname)
     signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=app.conf)
     app.finalize()
+    # Where its tasks are, as `celery/worker/worker.py::setup_includes` writes it down.
+    app.conf.include = sorted({*app.conf.include, *(type(task).__module__ for task in app.tasks.values())})
     # Another process has written the tracers of this one's tasks, if any.
     for task in app.tasks.values():
         task.__trace__ = None
