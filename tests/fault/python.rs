@@ -231,3 +231,30 @@ fn killed_processes_lose_nothing() {
     kill(node.id(), "TERM");
     assert_eq!(until("the node ends", || node.try_wait().unwrap()).code(), Some(0));
 }
+
+/// Goal: a task whose process takes so much memory that the kernel kills it runs again, and others do not notice. Method: this test
+/// does what the kernel does: it kills the largest process, from outside and without a word.
+#[test]
+fn what_is_killed_for_its_memory_runs_again() {
+    let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
+    let home = home.path();
+    let _logs = Logs(home);
+    let mut node = node(&server, home, "only@test");
+    submit(&server, "hungry", 0..1);
+    let resident = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
+    };
+    let family = until("a process has taken much", || {
+        let family = descendants(node.id());
+        family.iter().any(|pid| resident(*pid) > 150_000).then_some(family)
+    });
+    let largest = family.into_iter().max_by_key(|pid| resident(*pid)).unwrap();
+    kill(largest, "KILL");
+    submit(&server, "work", 0..2);
+    until("everything is done", || (count(home, "end") >= 3).then_some(()));
+    assert_eq!((count(home, "begin 0 "), count(home, "begin"), count(home, "end")), (2, 4, 3), "{:?}", runs(home));
+    kill(node.id(), "TERM");
+    assert_eq!(until("the node ends", || node.try_wait().unwrap()).code(), Some(0));
+}

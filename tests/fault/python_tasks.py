@@ -40,6 +40,17 @@ def killed_once(self, number):
     write(f"end {number}")
 
 
+@app.task(name="hungry")
+def hungry(number):
+    write(f"begin {number} {os.getpid()}")
+    taken = []
+    while first(number) or taken:
+        if len(taken) < 200:
+            taken.append(bytearray(os.urandom(1024)) * 1024)
+        time.sleep(0.001)  # workload
+    write(f"end {number}")
+
+
 def first(number):
     """Whether nobody has run it before."""
     try:
