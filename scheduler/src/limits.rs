@@ -3,16 +3,20 @@
 //! One [`Meter`] is the state of one limit and one key. Who keeps it decides how far the limit reaches: a store that all nodes
 //! share, and that carries out this very arithmetic in one step (`node/src/redis/scripts/turn.lua`), or a node by itself.
 //!
-//! **Rates.** A start is allowed when its time has come ([`Meter::next`], one interval after the last) and, from ten a second on,
-//! when fewer than the rate have started within the last second and [`MARGIN_MS`]: between the permission and the start lies a
-//! way that is not always equally long, and without the margin a second could see more starts than permissions. Whoever has a
-//! permission starts within the margin or not at all; one that was not used is given back ([`Meter::unused`]). What could not
-//! start because nobody asked in time is caught up with for [`SLACK_MS`], no longer: a limit is no savings account.
+//! **Rates.** A start has a time ([`Meter::book`]): one interval after the last and, from ten a second on, a second and
+//! [`MARGIN_MS`] after the start that lies as many before it as the rate has in a second. Between that time and the task's first
+//! line lies a way that is not always equally long, and without the margin a second could see more starts than were booked.
+//! Whoever has booked starts within the margin or not at all; a start that was not used is given back ([`Meter::unused`]). What
+//! could not start because nobody asked in time is caught up with for [`SLACK_MS`], no longer: a limit is no savings account.
 //!
-//! **Waiting.** What may not start gets a turn, interval after interval ([`Meter::spread`]), and waits for it in the broker's
-//! schedule, where it takes no room of any node's. What comes back at its turn and is not lucky waits a moment where it is, or
-//! comes back once more; it is never sent behind those that came after it. What comes for the first time while others wait
-//! for their turns queues up behind them.
+//! **Ahead.** Starts are booked a little before their time ([`AHEAD_MS`], [`AHEAD_STARTS`]), by messages that are at hand and wait
+//! for it where they are. If whoever asks could only be told to start at once, a start would be lost whenever nobody asks at its
+//! time: the schedule's hand, the way of a message and a node's own business are late by more than an interval all the time.
+//!
+//! **Waiting.** What may not start soon gets a turn, one after the other ([`Meter::spread`]), and waits for it in the broker's
+//! schedule, where it takes no room of any node's. It comes back a little before its turn ([`LEAD`]) and books a start. One
+//! that finds too many before it comes back once more; it is never sent behind those that came after it. What comes for the
+//! first time while others wait for their turns queues up behind them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,25 +24,34 @@ use umbel_proto::Millis;
 
 use crate::rate_limit::Rate;
 
-/// What is left free at the end of the window, in milliseconds.
-pub const MARGIN_MS: f64 = 20.0;
+/// How much later than its time a start may be, in milliseconds; so much more than a second a second's worth of starts takes.
+pub const MARGIN_MS: f64 = 15.0;
 
 /// How far starts that nobody asked for in time are caught up with, in milliseconds.
 pub const SLACK_MS: f64 = 200.0;
 
-/// From how many starts a second on they are counted in a window. Below it the interval alone is exact enough.
+/// From how many starts a second on they are counted. Below it the interval alone is exact enough.
 pub const WINDOW_FROM: f64 = 10.0;
 
-/// How much longer than the interval turns lie apart where a window counts, so that those who come back are seldom too many.
-pub const TURN_STRETCH: f64 = 1.03;
+/// How much longer than starts turns lie apart where starts are counted, so that those who come back are seldom too many.
+pub const TURN_STRETCH: f64 = 1.002;
 
-/// The width of the window's parts, in milliseconds.
-const PART_MS: i64 = 10;
+/// How long before its time a start can be booked, in milliseconds. It is waited for where the message is.
+pub const AHEAD_MS: f64 = 250.0;
 
-/// How long a message waits where it is for its start, in milliseconds; longer, and it goes to the schedule.
+/// How many starts can be booked before their time: what is fast is not to fill the nodes with what waits.
+pub const AHEAD_STARTS: f64 = 24.0;
+
+/// How many older starts are known: as many of the newest may be given back without one being forgotten that still counts.
+pub const KEPT: usize = 64;
+
+/// How long before its turn a message comes back from the schedule, as a share of how long before a start can be booked.
+pub const LEAD: f64 = 0.5;
+
+/// How long a message waits where it is for a place, in milliseconds; longer, and it goes to the schedule.
 pub const SOON_MS: f64 = 250.0;
 
-/// How soon one that came back at its turn comes back again, in milliseconds.
+/// How soon one that came back at its turn and found too many before it comes back again, in milliseconds.
 pub const AGAIN_MS: f64 = 1_000.0;
 
 /// The shortest and the longest time between two looks at a place that others have, in milliseconds.
@@ -78,7 +91,9 @@ pub struct Asker<'a> {
 pub enum Turn {
     /// It starts now.
     Now,
-    /// It waits where it is, for so many milliseconds, and asks again as one that has waited.
+    /// It waits where it is and starts at this time, in milliseconds of the clock it was asked by.
+    At(Millis),
+    /// It waits where it is, for so many milliseconds, and asks again.
     Soon(f64),
     /// It goes to the schedule and comes back in so many milliseconds.
     Later(f64),
@@ -89,12 +104,12 @@ pub enum Turn {
 /// The state of one limit and one key.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Meter {
-    /// When the next start is due.
+    /// When the next start is due by the interval.
     next: f64,
     /// The time up to which turns have been given.
     spread: f64,
-    /// Starts of the last second and a little, by parts of it.
-    window: VecDeque<(i64, u32)>,
+    /// The last second's worth of starts, in order, and [`KEPT`] before them; some are still to come.
+    booked: VecDeque<Millis>,
     /// Those that run, and since when.
     holders: BTreeMap<String, f64>,
     /// How long those that ended had run, smoothed.
@@ -122,10 +137,13 @@ impl Meter {
         {
             return self.place_later(places.max(1), now);
         }
-        if let Some(rate) = rule.rate
-            && let Some(turn) = self.start_later(rate.per_second(), asker.waited, now)
-        {
-            return turn;
+        let mut start = Turn::Now;
+        if let Some(rate) = rule.rate {
+            match self.book(rate.per_second(), asker.waited, now) {
+                at @ Turn::At(_) => start = at,
+                Turn::Now => {}
+                later => return later,
+            }
         }
         if rule.concurrency.is_some() {
             self.holders.insert(asker.holder.to_owned(), now);
@@ -133,7 +151,7 @@ impl Meter {
         if let Some(unique) = rule.unique {
             self.only = Some((asker.task.to_owned(), now + unique as f64));
         }
-        Turn::Now
+        start
     }
 
     /// `holder` runs no more. A task that has `ended` for good is not the only one of its key any more.
@@ -147,11 +165,11 @@ impl Meter {
         }
     }
 
-    /// A start that was allowed at `at` has not taken place: another may in its stead.
-    pub fn unused(&mut self, rate: Rate, at: f64) {
+    /// A start that was booked for `at`, or allowed then, has not taken place: another may in its stead.
+    pub fn unused(&mut self, rate: Rate, at: Millis) {
         self.next -= 1_000.0 / rate.per_second();
-        if let Some((_, count)) = self.window.iter_mut().find(|(part, _)| *part == part_of(at)) {
-            *count = count.saturating_sub(1);
+        if let Some(position) = self.booked.iter().rposition(|booked| *booked == at) {
+            self.booked.remove(position);
         }
     }
 
@@ -162,77 +180,51 @@ impl Meter {
             && !only
             && self.next <= now
             && self.spread <= now
-            && self.window.back().is_none_or(|(part, _)| *part < part_of(now) - 200)
+            && self.booked.back().is_none_or(|last| (*last as f64) < now - 2_000.0)
     }
 
     fn place_later(&mut self, places: u32, now: f64) -> Turn {
         let step = (self.typical / f64::from(places)).clamp(LOOK_MS.0, LOOK_MS.1);
         self.spread = self.spread.max(now) + step;
-        soon_or_later(self.spread - now)
+        let wait = self.spread - now;
+        if wait <= SOON_MS { Turn::Soon(wait.max(1.0)) } else { Turn::Later(wait) }
     }
 
-    /// When a start has to wait, for how long.
-    fn start_later(&mut self, per_second: f64, waited: bool, now: f64) -> Option<Turn> {
+    /// Books the next start, if its time is near; else gives a turn.
+    fn book(&mut self, per_second: f64, waited: bool, now: f64) -> Turn {
         let interval = 1_000.0 / per_second;
-        let windowed = per_second >= WINDOW_FROM;
-        let turn = if windowed { interval * TURN_STRETCH } else { interval };
-        if !waited && self.spread > now + turn {
+        let most = (per_second >= WINDOW_FROM).then_some(per_second as usize);
+        let turn = most.map_or(interval, |most| (1_000.0 + MARGIN_MS) / most as f64 * TURN_STRETCH);
+        let ahead = AHEAD_MS.min(AHEAD_STARTS * interval);
+        let come_back = |turn: f64| Turn::Later((turn - now - ahead * LEAD).max(1.0));
+        if !waited && self.spread > now + ahead {
             self.spread += turn;
-            return Some(soon_or_later(self.spread - now));
+            return come_back(self.spread);
         }
-        let wait = (self.next - now).max(if windowed { self.window_full(per_second, now) } else { 0.0 });
-        if wait <= 0.0 {
-            self.next = self.next.max(now - SLACK_MS) + interval;
-            if windowed {
-                self.count(now);
+        let mut at = self.next.max(now);
+        if let Some(most) = most {
+            self.booked.drain(..self.booked.len().saturating_sub(most + KEPT));
+            let last = self.booked.back().map_or(0.0, |last| *last as f64 + interval / 2.0);
+            let first = self.booked.len().checked_sub(most).and_then(|first| self.booked.get(first));
+            let full = first.map_or(0.0, |first| *first as f64 + 1_000.0 + MARGIN_MS);
+            at = at.max(last).max(full);
+        }
+        if at > now + ahead {
+            if waited {
+                return Turn::Later((at - now - ahead * LEAD).max(AGAIN_MS));
             }
-            return None;
+            self.spread = at.max(self.spread + turn);
+            return come_back(self.spread);
         }
-        Some(match waited {
-            true if wait <= SOON_MS => Turn::Soon(wait.max(1.0)),
-            true => Turn::Later(wait.max(AGAIN_MS)),
-            false => {
-                self.spread = self.spread.max(self.next).max(now) + turn;
-                soon_or_later(self.spread - now)
-            }
-        })
+        // Only where others wait has anything been missed.
+        let slack = if self.spread > self.next { SLACK_MS } else { 0.0 };
+        self.next = self.next.max(now - slack) + interval;
+        self.spread = self.spread.max(at);
+        if most.is_some() {
+            self.booked.push_back(at as Millis);
+        }
+        if at <= now { Turn::Now } else { Turn::At(at as Millis) }
     }
-
-    /// How long until the window has room; zero when it has.
-    fn window_full(&mut self, per_second: f64, now: f64) -> f64 {
-        let first = part_of(now - 1_000.0 - MARGIN_MS);
-        while self.window.front().is_some_and(|(part, _)| *part < first) {
-            self.window.pop_front();
-        }
-        let mut counted: u32 = self.window.iter().map(|(_, count)| count).sum();
-        let most = per_second as u32;
-        if counted < most {
-            return 0.0;
-        }
-        for (part, count) in &self.window {
-            counted -= count;
-            if counted < most {
-                return ((part + 1) * PART_MS) as f64 + 1_000.0 + MARGIN_MS - now;
-            }
-        }
-        1_000.0
-    }
-
-    fn count(&mut self, now: f64) {
-        let part = part_of(now);
-        match self.window.back_mut() {
-            Some((last, count)) if *last >= part => *count += 1,
-            _ => self.window.push_back((part, 1)),
-        }
-    }
-}
-
-fn soon_or_later(wait: f64) -> Turn {
-    if wait <= SOON_MS { Turn::Soon(wait.max(1.0)) } else { Turn::Later(wait) }
-}
-
-fn part_of(at: f64) -> i64 {
-    (at / PART_MS as f64).floor() as i64
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ enum Wake {
     Held(Box<Claim>),
     Limit(TaskName),
     Turn(Box<Waiting>),
+    Start(Box<Waiting>),
 }
 
 pub(crate) struct State {
@@ -299,6 +300,7 @@ impl State {
                 }
                 Wake::Limit(name) => self.open_limit(name, now),
                 Wake::Turn(waiting) => self.turn_again(*waiting),
+                Wake::Start(waiting) => self.booked(*waiting),
             }
         }
         self.ask();

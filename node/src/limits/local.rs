@@ -86,7 +86,7 @@ impl Limits for LocalLimits {
                 if let Some(unused) = done.unused
                     && let Some(rate) = self.share(Rule { rate: Some(unused.rate), ..Rule::default() }).rate
                 {
-                    meter.unused(rate, unused.at as f64);
+                    meter.unused(rate, unused.at);
                 }
             }
         }

@@ -42,7 +42,7 @@ pub(crate) use self::{
 #[async_trait]
 pub trait Limits: fmt::Debug + Send + Sync + 'static {
     /// A turn for each who asks, and what the time was, in milliseconds since 1970 by the clock that turns are given by. Who may
-    /// start now does so within [`umbel_scheduler::limits::MARGIN_MS`] (and what an answer takes at least), or not at all.
+    /// start now, or has booked a start, does so within [`umbel_scheduler::limits::MARGIN_MS`] of that time or not at all.
     ///
     /// # Errors
     /// When nobody answers; nobody has had a turn then, or those who had lose it.
@@ -96,14 +96,14 @@ pub struct Done {
     pub holder: String,
     /// The task, if it has ended for good.
     pub ended: Option<String>,
-    /// The start that it was allowed, if it has not taken place.
+    /// Its start, if it has not taken place.
     pub unused: Option<Unused>,
 }
 
-/// A start that was allowed and has not taken place.
+/// A start that was allowed or booked and has not taken place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unused {
-    /// When it was allowed, by the clock that turns are given by.
+    /// When it was to be, by the clock that turns are given by.
     pub at: Millis,
     /// What it came under.
     pub rate: Rate,

@@ -36,12 +36,6 @@ impl Limiting {
         Self { keeper, by_broker, in_force, configured, done, _giving_back: giving_back, keeping: std::sync::OnceLock::new() }
     }
 
-    /// A start is not used, while its place is kept.
-    pub(crate) fn unused(&self, ask: &Ask, permit: Permit) {
-        let unused = ask.rule.rate.map(|rate| Unused { at: permit.at, rate });
-        let _ = self.done.send(Done { limit: ask.limit.clone(), holder: String::new(), ended: None, unused });
-    }
-
     /// Looks once.
     pub(crate) async fn refresh(&self) {
         if let Ok(Ok(set)) = tokio::time::timeout(std::time::Duration::from_secs(5), self.keeper.rules()).await {
@@ -60,7 +54,7 @@ impl Limiting {
 /// A permission to start, which does not keep.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Permit {
-    /// When it was given, by the clock of whoever gives turns.
+    /// The time of the start, by the clock of whoever gives turns.
     pub(crate) at: Millis,
     /// Until when it may be used. Used later, it would come on top of those that were given after it.
     pub(crate) until: Instant,
@@ -76,11 +70,13 @@ pub(crate) struct Place {
     ended: bool,
     /// Its start under a rate, until it takes place.
     permit: Option<Permit>,
+    /// Another has taken over from it.
+    over: bool,
 }
 
 impl Place {
     pub(crate) fn new(limiting: &Limiting, ask: Ask, permit: Option<Permit>) -> Self {
-        Self { back: limiting.done.clone(), ask, ended: false, permit }
+        Self { back: limiting.done.clone(), ask, ended: false, permit, over: false }
     }
 
     /// The task starts now. If it is too late for that, it has to come back at the time that is the error.
@@ -94,6 +90,22 @@ impl Place {
         }
     }
 
+    /// Whether its start has been missed.
+    pub(crate) fn is_late(&self) -> bool {
+        self.permit.is_some_and(|permit| permit.until < Instant::now())
+    }
+
+    /// Its start has been missed and goes back, while its task keeps what else it has and asks for another.
+    pub(crate) fn miss(mut self) {
+        self.over = true;
+        let done = Done { limit: self.ask.limit.clone(), holder: String::new(), ended: None, unused: self.unused() };
+        let _ = self.back.send(done);
+    }
+
+    fn unused(&self) -> Option<Unused> {
+        self.permit.zip(self.ask.rule.rate).map(|(permit, rate)| Unused { at: permit.at, rate })
+    }
+
     /// The task has ended for good: others of its key may come.
     pub(crate) fn ended(&mut self) {
         self.ended = true;
@@ -103,7 +115,10 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let Ask { limit, holder, task, rule, .. } = &self.ask;
-        let unused = self.permit.zip(rule.rate).map(|(permit, rate)| Unused { at: permit.at, rate });
+        let unused = self.unused();
+        if self.over {
+            return;
+        }
         if unused.is_none() && rule.concurrency.is_none() && rule.unique.is_none() {
             // Nobody counts those that run.
             return;

@@ -9,7 +9,9 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use async_trait::async_trait;
 use tokio::sync::watch;
 use umbel_proto::{Millis, TaskName};
-use umbel_scheduler::limits::{AGAIN_MS, LOOK_MS, MARGIN_MS, SLACK_MS, SOON_MS, TURN_STRETCH, Turn, WINDOW_FROM};
+use umbel_scheduler::limits::{
+    AGAIN_MS, AHEAD_MS, AHEAD_STARTS, KEPT, LEAD, LOOK_MS, MARGIN_MS, SLACK_MS, SOON_MS, TURN_STRETCH, Turn, WINDOW_FROM,
+};
 
 use super::{Ask, Done, LimitRule, Limits, LimitsError};
 use crate::redis::{Link, RedisError, answer, keys::limits_under, script::Script, tracking::Tracking};
@@ -58,7 +60,8 @@ impl Limits for RedisLimits {
         for ask in asks {
             call.arg(self.key(&ask.limit));
         }
-        call.arg(MARGIN_MS).arg(SLACK_MS).arg(WINDOW_FROM).arg(TURN_STRETCH).arg(SOON_MS).arg(AGAIN_MS).arg(LOOK_MS.0).arg(LOOK_MS.1);
+        call.arg(MARGIN_MS).arg(SLACK_MS).arg(WINDOW_FROM).arg(TURN_STRETCH).arg(AHEAD_MS).arg(AHEAD_STARTS).arg(LEAD).arg(KEPT);
+        call.arg(SOON_MS).arg(AGAIN_MS).arg(LOOK_MS.0).arg(LOOK_MS.1);
         call.arg(u64::try_from(HOLDER_TTL.as_millis()).unwrap_or(u64::MAX));
         for Ask { rule, holder, task, waited, .. } in asks {
             call.arg(rule.rate.map_or(0.0, |rate| rate.per_second())).arg(rule.concurrency.map_or(0, |places| places.max(1)));
@@ -75,6 +78,7 @@ impl Limits for RedisLimits {
                 Some(1) => Turn::Soon(number(what)?),
                 Some(2) => Turn::Later(number(what)?),
                 Some(3) => Turn::Duplicate(answer::text(what).ok_or_else(strange)?),
+                Some(4) => Turn::At(number(what)? as Millis),
                 _ => return Err(strange().into()),
             });
         }

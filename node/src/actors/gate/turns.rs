@@ -1,7 +1,10 @@
 //! Turns: tasks whose limit is one for all nodes.
 //!
-//! Whoever counts is asked for all that came together in one go, and one question is on its way at a time. What may not start
-//! yet waits here for a moment or goes to the durable schedule; so however many wait, other tasks of their queue do not.
+//! Whoever counts is asked for all that came together in one go, and one question is on its way at a time. What has booked a start
+//! waits here for its time, a moment; what may not start so soon goes to the durable schedule. So however many wait, other tasks
+//! of their queue do not.
+
+mod keeper;
 
 use tokio::time::{Duration, Instant};
 use tokio_util::task::AbortOnDropHandle;
@@ -12,6 +15,7 @@ use umbel_scheduler::{
     settlement::has_waited,
 };
 
+use self::keeper::KeepersClock;
 use super::{
     super::{Admitted, aggregator::AggregatorMsg, cast},
     GateMsg, State, Wake,
@@ -51,8 +55,9 @@ pub(super) struct Waiting {
 pub(super) struct Turns {
     asking: Vec<Waiting>,
     in_flight: Option<AbortOnDropHandle<()>>,
-    /// How long an answer takes when nothing is in its way.
-    quickest: Duration,
+    /// How many wait for the start that they have booked, for each pool.
+    booked: Vec<u32>,
+    keeper: KeepersClock,
     /// How many wait here.
     pub(super) waiting: usize,
 }
@@ -61,6 +66,7 @@ pub(super) struct Turns {
 pub(crate) struct Turned {
     asked: Vec<Waiting>,
     at: Instant,
+    heard: Instant,
     answer: Result<(Millis, Vec<Turn>), LimitsError>,
 }
 
@@ -84,7 +90,10 @@ impl State {
         if self.turns.in_flight.is_some() || self.turns.asking.is_empty() {
             return;
         }
-        let mut room: Vec<u32> = self.shared.gauges.pools.iter().map(|pool| pool.idle()).collect();
+        self.turns.booked.resize(self.pools.len(), 0);
+        // Who has booked a start will need a slot.
+        let room = self.shared.gauges.pools.iter().zip(&self.turns.booked).map(|(pool, booked)| pool.idle().saturating_sub(*booked));
+        let mut room: Vec<u32> = room.collect();
         let (mut asked, mut later) = (Vec::new(), Vec::new());
         for waiting in std::mem::take(&mut self.turns.asking) {
             let fits = room[waiting.pool] > 0 || waiting.since.elapsed() > FOR_A_SLOT;
@@ -105,13 +114,13 @@ impl State {
         let (keeper, gate, at) = (self.shared.limits.keeper.clone(), self.myself.clone(), Instant::now());
         self.turns.in_flight = Some(AbortOnDropHandle::new(crate::task::spawn(async move {
             let answer = keeper.turns(&asks).await;
-            cast(&gate, GateMsg::Turned(Turned { asked, at, answer }));
+            cast(&gate, GateMsg::Turned(Turned { asked, at, heard: Instant::now(), answer }));
         })));
     }
 
     /// Carries out an answer.
     pub(super) fn turned(&mut self, turned: Turned) {
-        let Turned { asked, at, answer } = turned;
+        let Turned { asked, at, heard, answer } = turned;
         self.turns.in_flight = None;
         let (now, turns) = match answer {
             Ok((now, turns)) if turns.len() == asked.len() => (now, turns),
@@ -125,21 +134,17 @@ impl State {
                 return;
             }
         };
-        let took = at.elapsed();
-        // Slower ones are followed slowly: a way that has become longer is another way, a hiccup is none.
-        self.turns.quickest = match self.turns.quickest {
-            Duration::ZERO => took,
-            quickest if took < quickest => took,
-            quickest => quickest + (took - quickest) / 50,
-        };
+        self.turns.keeper.heard(now, heard);
         // The schedule goes by the clock of whoever keeps it.
         let schedule = if self.shared.limits.by_broker { now } else { clock::now() };
-        // It was given after it was asked for, at the latest a quickest way ago; from then on the margin counts.
-        let until = at + self.turns.quickest + Duration::from_secs_f64(MARGIN_MS / 1_000.0);
-        let permit = Permit { at: now, until, again: schedule + AGAIN_MS };
         for (waiting, turn) in asked.into_iter().zip(turns) {
             match turn {
-                Turn::Now => self.has_turn(waiting, permit),
+                Turn::Now | Turn::At(_) => {
+                    let start = if let Turn::At(start) = turn { start } else { now };
+                    let instant = self.turns.keeper.instant(start, now, at, heard);
+                    let until = instant + Duration::from_secs_f64(MARGIN_MS / 1_000.0);
+                    self.book(waiting, instant, Permit { at: start, until, again: schedule + (start - now) + AGAIN_MS });
+                }
                 Turn::Soon(wait) => {
                     let at = Instant::now() + Duration::from_secs_f64(wait / 1_000.0);
                     self.wake(at, Wake::Turn(Box::new(Waiting { waited: true, ..waiting })));
@@ -165,16 +170,31 @@ impl State {
         self.turns.asking.push(waiting);
     }
 
-    fn has_turn(&mut self, waiting: Waiting, permit: Permit) {
-        let (ask, permit) = (waiting.ask(), waiting.rule.rate.map(|_| permit));
-        if let Some(permit) = permit.filter(|permit| permit.until < Instant::now()) {
-            // The answer was too long on its way: the start goes back, and it asks for another.
-            self.shared.limits.unused(&ask, permit);
-            return self.turn_again(waiting);
+    /// It has a start, at this instant.
+    fn book(&mut self, mut waiting: Waiting, instant: Instant, permit: Permit) {
+        let permit = waiting.rule.rate.map(|_| permit);
+        waiting.task.place = Some(Place::new(&self.shared.limits, waiting.ask(), permit));
+        if instant <= Instant::now() {
+            return self.start(waiting);
+        }
+        self.turns.booked[waiting.pool] += 1;
+        self.wake(instant, Wake::Start(Box::new(waiting)));
+    }
+
+    /// The time of the start that it has booked has come.
+    pub(super) fn booked(&mut self, waiting: Waiting) {
+        self.turns.booked[waiting.pool] = self.turns.booked[waiting.pool].saturating_sub(1);
+        self.start(waiting);
+    }
+
+    fn start(&mut self, mut waiting: Waiting) {
+        if waiting.task.place.as_ref().is_some_and(Place::is_late) {
+            // The answer was too long on its way, or the way to here: the start goes back, and it asks for another.
+            waiting.task.place.take().into_iter().for_each(Place::miss);
+            return self.turn_again(Waiting { waited: true, ..waiting });
         }
         self.turns.waiting -= 1;
-        let Waiting { pool, mut task, .. } = waiting;
-        task.place = Some(Place::new(&self.shared.limits, ask, permit));
+        let Waiting { pool, task, .. } = waiting;
         let now = clock::now();
         match self.still_runs(&task, now) {
             Ok(()) => self.pass_alone(pool, task, now),

@@ -1,14 +1,15 @@
 -- Gives turns: the arithmetic of scheduler/src/limits.rs, by this server's clock, in one step for all who ask.
 -- KEYS: unacked, whose fields the holders are; empty where the messages are elsewhere. Then one key for each who asks: what the
 -- names of its limit begin with.
--- ARGV: margin, slack, window from, turn stretch, soon, again, shortest look, longest look, holder TTL (all ms), and for each
--- who asks: starts a second (0: any number), places (0), unique in ms (0), holder, task, 1 if it has waited.
--- Answers now, then for each: 0 (now), 1 (soon) or 2 (later) and the wait, or 3 and the task that is there.
+-- ARGV: margin, slack, window from, turn stretch, ahead (ms), ahead (starts), lead, starts kept, soon, again, shortest look, longest look,
+-- holder TTL (ms where nothing else is said), and for each who asks: starts a second (0: any number), places (0), unique in ms
+-- (0), holder, task, 1 if it has waited.
+-- Answers now, then for each: 0 (now), 1 (soon) or 2 (later) and the wait, 3 and the task that is there, or 4 and its time.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local margin, slack, window_from, stretch = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local soon, again, look_min, look_max, holder_ttl = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local function part_of(at) return math.floor(at / 10) end
+local ahead_ms, ahead_starts, lead, kept = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local soon, again, look_min, look_max, holder_ttl = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local function text(number) return string.format('%.3f', number) end
 
 -- How many hold a place, without those that do not run any more.
@@ -28,47 +29,36 @@ local function places_taken(key, meter)
   return taken
 end
 
--- How long until the window has room.
-local function window_full(key, most)
-  local first, parts, counted = part_of(now - 1000 - margin), {}, 0
-  local all = redis.call('HGETALL', key .. ':window')
-  for i = 1, #all, 2 do
-    local part, count = tonumber(all[i]), tonumber(all[i + 1])
-    if part < first then redis.call('HDEL', key .. ':window', all[i])
-    else parts[#parts + 1] = {part, count} counted = counted + count end
-  end
-  if counted < most then return 0 end
-  table.sort(parts, function(a, b) return a[1] < b[1] end)
-  for _, part in ipairs(parts) do
-    counted = counted - part[2]
-    if counted < most then return (part[1] + 1) * 10 + 1000 + margin - now end
-  end
-  return 1000
-end
-
-local function start_later(key, meter, rate, waited)
-  local interval, windowed = 1000 / rate, rate >= window_from
-  local turn = windowed and interval * stretch or interval
-  if not waited and meter.spread > now + turn then
+-- Books the next start, if its time is near: how long to wait for a turn instead (or nil), and its time (nil: now).
+local function book(key, meter, rate, waited)
+  local interval, most, booked = 1000 / rate, rate >= window_from and math.floor(rate), key .. ':booked'
+  local turn = most and (1000 + margin) / most * stretch or interval
+  local ahead = math.min(ahead_ms, ahead_starts * interval)
+  if not waited and meter.spread > now + ahead then
     meter.spread = meter.spread + turn
-    return meter.spread - now
+    return math.max(meter.spread - now - ahead * lead, 1)
   end
-  local wait = meter.next - now
-  if windowed then wait = math.max(wait, window_full(key, math.floor(rate))) end
-  if wait <= 0 then
-    meter.next = math.max(meter.next, now - slack) + interval
-    if windowed then
-      redis.call('HINCRBY', key .. ':window', part_of(now), 1)
-      redis.call('PEXPIRE', key .. ':window', 5000)
-    end
-    return nil
+  local at = math.max(meter.next, now)
+  if most then
+    local count = redis.call('LLEN', booked)
+    if count > most + kept then redis.call('LTRIM', booked, -most - kept, -1) end
+    if count > 0 then at = math.max(at, tonumber(redis.call('LINDEX', booked, -1)) + interval / 2) end
+    if count >= most then at = math.max(at, tonumber(redis.call('LINDEX', booked, -most)) + 1000 + margin) end
   end
-  if not waited then
-    meter.spread = math.max(meter.spread, meter.next, now) + turn
-    return meter.spread - now
+  if at > now + ahead then
+    if waited then return math.max(at - now - ahead * lead, again) end
+    meter.spread = math.max(at, meter.spread + turn)
+    return math.max(meter.spread - now - ahead * lead, 1)
   end
-  if wait <= soon then return math.max(wait, 1) end
-  return math.max(wait, again)
+  -- Only where others wait has anything been missed.
+  meter.next = math.max(meter.next, now - (meter.spread > meter.next and slack or 0)) + interval
+  meter.spread = math.max(meter.spread, at)
+  local start = string.format('%.0f', math.floor(at))
+  if most then
+    redis.call('RPUSH', booked, start)
+    redis.call('PEXPIRE', booked, 5000)
+  end
+  if at > now then return nil, start end
 end
 
 local function ask(key, rate, places, unique, holder, task, waited)
@@ -78,30 +68,29 @@ local function ask(key, rate, places, unique, holder, task, waited)
   end
   local known = redis.call('HMGET', key .. ':meter', 'next', 'spread', 'typical')
   local meter = {next = tonumber(known[1] or '0'), spread = tonumber(known[2] or '0'), typical = tonumber(known[3] or '0')}
-  local wait
+  local wait, at, again_here
   if places > 0 and not redis.call('ZSCORE', key .. ':holders', holder) and places_taken(key, meter) >= places then
     meter.spread = math.max(meter.spread, now) + math.min(math.max(meter.typical / places, look_min), look_max)
     wait = meter.spread - now
+    again_here = wait <= soon
   elseif rate > 0 then
-    wait = start_later(key, meter, rate, waited)
+    wait, at = book(key, meter, rate, waited)
   end
   redis.call('HSET', key .. ':meter', 'next', text(meter.next), 'spread', text(meter.spread), 'typical', text(meter.typical))
   redis.call('PEXPIRE', key .. ':meter', math.ceil(math.max(meter.next, meter.spread) - now) + 3600000)
-  if wait then
-    if wait <= soon then return 1, text(wait) end
-    return 2, text(wait)
-  end
+  if wait then return again_here and 1 or 2, text(wait) end
   if places > 0 then
     redis.call('ZADD', key .. ':holders', 'NX', text(now), holder)
     redis.call('PEXPIRE', key .. ':holders', 2592000000)
   end
   if unique > 0 then redis.call('SET', key .. ':only', task, 'PX', unique) end
+  if at then return 4, at end
   return 0, '0'
 end
 
 local answers = {text(now)}
 for at = 2, #KEYS do
-  local a = 10 + (at - 2) * 6
+  local a = 14 + (at - 2) * 6
   local code, what = ask(KEYS[at], tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3], ARGV[a + 4], ARGV[a + 5] == '1')
   answers[#answers + 1] = code
   answers[#answers + 1] = what

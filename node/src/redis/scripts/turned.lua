@@ -1,6 +1,6 @@
 -- Those who had a turn run no more, or have not begun to.
 -- KEYS: what the names of a limit begin with, one for each. ARGV by turns: holder; the task, if it has ended for good; when a start
--- was allowed that has not taken place, and the interval of its rate (both ms, or both empty).
+-- was booked that has not taken place, and the interval of its rate (both ms, or both empty).
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 for at = 1, #KEYS do
@@ -14,9 +14,9 @@ for at = 1, #KEYS do
     redis.call('PEXPIRE', key .. ':meter', 3600000)
   end
   if unused ~= '' then
-    local next, part = redis.call('HGET', key .. ':meter', 'next'), string.format('%.0f', math.floor(tonumber(unused) / 10))
+    local next = redis.call('HGET', key .. ':meter', 'next')
     if next then redis.call('HSET', key .. ':meter', 'next', string.format('%.3f', tonumber(next) - tonumber(interval))) end
-    if tonumber(redis.call('HGET', key .. ':window', part) or '0') > 0 then redis.call('HINCRBY', key .. ':window', part, -1) end
+    redis.call('LREM', key .. ':booked', -1, unused)
   end
   if task ~= '' and redis.call('GET', key .. ':only') == task then redis.call('DEL', key .. ':only') end
 end
