@@ -5,12 +5,14 @@
 //! node that gossip has lost and whose lease goes on is shown as not heard, never as down: the network between two nodes is no
 //! verdict about either.
 //!
-//! [`Roster`] joins what they say, without a clock of its own. Every consumer reads a [`ClusterView`] through a watch.
+//! [`Roster`] joins what they say ([`umbel_scheduler::membership`]), without a clock of its own. Every consumer reads a
+//! [`ClusterView`] through a watch.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use umbel_proto::{Millis, NodeCard, NodeId, NodeLoad, QueueName};
+use umbel_scheduler::membership::{self, Lease, Silence, Verdict};
 
 use crate::brokers::LiveNode;
 
@@ -19,9 +21,6 @@ const DOWN_MS: Millis = 10 * 60_000;
 
 /// How long a node that has said farewell is remembered.
 const LEFT_MS: Millis = 60_000;
-
-/// How much later than gossip's loss a lease must have been renewed to count as a sign of life.
-const DOUBT_MS: Millis = 1_000;
 
 /// The most members shown; those that are down are forgotten first.
 const MEMBERS_MAX: usize = 10_000;
@@ -131,6 +130,12 @@ pub(crate) struct Heard {
 pub(crate) struct Roster {
     me: NodeId,
     entries: BTreeMap<NodeId, Entry>,
+    /// When the broker was asked that answered last.
+    asked: Option<Millis>,
+    /// Whether it has not answered since.
+    unanswered: bool,
+    /// When the broker should be asked about a node that is silent.
+    doubted: Option<Millis>,
 }
 
 #[derive(Debug, Default)]
@@ -145,15 +150,13 @@ struct Entry {
     shown: Option<(MemberState, Millis)>,
     /// When gossip lost it.
     lost: Millis,
-    /// When its lease was last seen to run.
-    lease_seen: Millis,
-    /// The most that was ever seen left of it: about its length.
-    lease_full: Millis,
+    /// When the broker should be asked about it.
+    doubted: Option<Millis>,
 }
 
 impl Roster {
     pub(crate) fn new(me: NodeId) -> Self {
-        Self { me, entries: BTreeMap::new() }
+        Self { me, entries: BTreeMap::new(), asked: None, unanswered: false, doubted: None }
     }
 
     /// Gossip hears these, and nobody else.
@@ -181,15 +184,24 @@ impl Roster {
         }
     }
 
+    /// The broker was asked and did not answer, or cannot tell.
+    pub(crate) fn unanswered(&mut self) {
+        self.unanswered = true;
+    }
+
+    /// When the broker should be asked about a node that is silent, as of the last view.
+    pub(crate) fn doubted(&self) -> Option<Millis> {
+        self.doubted
+    }
+
     /// The broker knows of these leases, asked at `asked`.
     pub(crate) fn leases(&mut self, nodes: Vec<LiveNode>, asked: Millis) {
+        (self.asked, self.unanswered) = (Some(asked), false);
         for entry in self.entries.values_mut() {
             entry.lease = None;
         }
         for node in nodes {
             let entry = self.entries.entry(node.node.clone()).or_default();
-            entry.lease_seen = asked;
-            entry.lease_full = entry.lease_full.max(lease_ms(&node));
             entry.leased = Some(node.clone());
             entry.lease = Some(node);
         }
@@ -199,7 +211,7 @@ impl Roster {
     pub(crate) fn view(&mut self, gossips: bool, now: Millis) -> ClusterView {
         let mut members = BTreeMap::new();
         self.entries.retain(|node, entry| {
-            let state = entry.state(gossips);
+            let state = entry.state(gossips, (self.asked, self.unanswered), now);
             let since = match entry.shown {
                 Some((shown, since)) if shown == state => since,
                 _ => now,
@@ -215,6 +227,7 @@ impl Roster {
             }
             kept
         });
+        self.doubted = self.entries.values().filter_map(|entry| entry.doubted).min();
         while members.len() > MEMBERS_MAX {
             let gone = members.values().max_by_key(|member| (member.state, -member.since)).map(|member| member.node.clone());
             let Some(gone) = gone.filter(|gone| *gone != self.me) else { break };
@@ -226,15 +239,13 @@ impl Roster {
 }
 
 impl Entry {
-    fn state(&self, gossips: bool) -> MemberState {
+    fn state(&mut self, gossips: bool, (asked, unanswered): (Option<Millis>, bool), now: Millis) -> MemberState {
+        self.doubted = None;
         let load = self.heard.as_ref().map(|heard| heard.load);
         let farewell = load.is_some_and(|load| load.leaving);
+        let there = if load.is_some_and(|load| load.draining) { MemberState::Draining } else { MemberState::Alive };
         if self.audible {
-            return match load {
-                _ if farewell => MemberState::Left,
-                Some(load) if load.draining => MemberState::Draining,
-                _ => MemberState::Alive,
-            };
+            return if farewell { MemberState::Left } else { there };
         }
         match (&self.heard, &self.lease) {
             _ if farewell => MemberState::Left,
@@ -242,10 +253,23 @@ impl Entry {
             (None, Some(lease)) if gossips && lease.about.gossip.is_some() => MemberState::Unheard,
             // Nodes that do not gossip with each other: the lease is all there is.
             (None, Some(_)) => MemberState::Alive,
-            // A lease that was renewed since gossip lost it: the node lives. One that was seen to run only before that may
-            // be the last word of a dead one.
-            (Some(_), Some(lease)) if self.lease_seen + lease_ms(lease) - self.lease_full > self.lost + DOUBT_MS => MemberState::Unheard,
-            _ => MemberState::Down,
+            (None, None) => MemberState::Down,
+            (Some(_), lease) => {
+                let lease = lease.as_ref().map(|lease| Lease { left: millis(lease.lease_left), length: millis(lease.lease) });
+                match membership::judge(&Silence { since: self.lost, asked, unanswered, lease }, now) {
+                    Verdict::Doubted(look) => {
+                        self.doubted = Some(look);
+                        // Until more is known it is what it was. One that was given up and renews after all is not heard.
+                        match self.shown {
+                            Some((MemberState::Down | MemberState::Unheard, _)) if lease.is_some() => MemberState::Unheard,
+                            Some((MemberState::Down, _)) => MemberState::Down,
+                            _ => there,
+                        }
+                    }
+                    Verdict::Unheard => MemberState::Unheard,
+                    Verdict::Down => MemberState::Down,
+                }
+            }
         }
     }
 
@@ -281,9 +305,8 @@ impl Entry {
     }
 }
 
-/// What is left of a lease.
-fn lease_ms(lease: &LiveNode) -> Millis {
-    Millis::try_from(lease.lease_left.as_millis()).unwrap_or(Millis::MAX / 2)
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX / 4)
 }
 
 /// What consumers read.

@@ -21,6 +21,7 @@ pub mod election;
 mod fixture;
 pub mod lease;
 pub mod limits;
+pub mod membership;
 #[cfg(any(test, feature = "testing"))]
 pub mod model;
 pub mod placement;

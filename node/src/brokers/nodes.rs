@@ -72,6 +72,8 @@ pub struct LiveNode {
     pub queues: Vec<QueueName>,
     /// For how long its lease runs if it is not renewed, by the broker's clock.
     pub lease_left: Duration,
+    /// For how long it runs from each renewal on.
+    pub lease: Duration,
     /// What it says of itself.
     pub about: About,
 }

@@ -24,6 +24,7 @@ fn lease(node: &str, left_ms: u64) -> LiveNode {
         session: "s".to_owned(),
         queues: vec![QueueName::from("celery")],
         lease_left: Duration::from_millis(left_ms),
+        lease: Duration::from_millis(2_500),
         about: About::default(),
     }
 }
@@ -33,28 +34,44 @@ fn states(roster: &mut Roster, now: Millis) -> Vec<(String, MemberState, Millis)
     view.members.values().map(|member| (member.node.to_string(), member.state, member.since)).collect()
 }
 
-/// Goal: a node that dies is down as soon as gossip loses it, although its lease is still there to see; one whose lease goes
-/// on is not heard.
+/// Goal: a node that is silent is what it was until the broker has been asked; then it is down if its renewal is overdue, and
+/// not heard if it renews and stays silent.
 #[test]
 fn a_lease_that_is_renewed_outweighs_silence() {
     let mut roster = Roster::new("a".into());
     roster.heard(vec![heard("a", 1), heard("b", 1), heard("c", 1)], 0);
-    roster.leases(vec![lease("a", 2_000), lease("b", 2_000), lease("c", 2_000)], 10);
-    assert_eq!(states(&mut roster, 0)[0].1, MemberState::Alive);
+    roster.leases(vec![lease("a", 2_500), lease("b", 2_500), lease("c", 2_500)], 10);
+    let seen = |roster: &mut Roster, now| states(roster, now).into_iter().map(|(_, state, _)| state).collect::<Vec<_>>();
+    use MemberState::{Alive, Down, Unheard};
+    assert_eq!(seen(&mut roster, 10), [Alive, Alive, Alive]);
+    assert_eq!(roster.doubted(), None);
     roster.heard(vec![heard("a", 1)], 1_000);
-    let names = |state_b, state_c| {
-        vec![("a".to_owned(), MemberState::Alive, 0), ("b".to_owned(), state_b, 1_000), ("c".to_owned(), state_c, 1_000)]
-    };
-    assert_eq!(states(&mut roster, 1_000), names(MemberState::Down, MemberState::Down));
-    // What is left of the lease of b runs out; that of c is renewed.
-    roster.leases(vec![lease("a", 2_000), lease("b", 500), lease("c", 2_400)], 1_400);
-    assert_eq!(states(&mut roster, 1_400), names(MemberState::Down, MemberState::Down), "too early to tell");
-    roster.leases(vec![lease("a", 2_000), lease("c", 2_400)], 3_500);
-    let now = states(&mut roster, 3_500);
-    assert_eq!(now[1], ("b".to_owned(), MemberState::Down, 1_000));
-    assert_eq!(now[2], ("c".to_owned(), MemberState::Unheard, 3_500));
-    roster.heard(vec![heard("a", 1), heard("c", 1)], 4_000);
-    assert_eq!(states(&mut roster, 4_000)[2].1, MemberState::Alive, "a healed node is back");
+    assert_eq!(seen(&mut roster, 1_000), [Alive, Alive, Alive]);
+    assert_eq!(roster.doubted(), Some(1_000), "the broker is asked at once");
+    // The lease of b was renewed at 100, that of c at 900.
+    roster.leases(vec![lease("a", 2_500), lease("b", 1_590), lease("c", 2_390)], 1_010);
+    assert_eq!(seen(&mut roster, 1_010), [Alive, Alive, Alive]);
+    assert_eq!(roster.doubted(), Some(1_700), "when that of b is overdue");
+    roster.leases(vec![lease("a", 2_500), lease("b", 900), lease("c", 1_700)], 1_700);
+    assert_eq!(seen(&mut roster, 1_700), [Alive, Down, Alive]);
+    roster.leases(vec![lease("a", 2_500), lease("c", 2_000)], 4_000);
+    assert_eq!(seen(&mut roster, 4_000), [Alive, Down, Unheard]);
+    assert_eq!(roster.doubted(), None, "from here on the usual look is enough");
+    roster.heard(vec![heard("a", 1), heard("c", 1)], 4_100);
+    assert_eq!(seen(&mut roster, 4_100), [Alive, Down, Alive], "a healed node is back");
+}
+
+/// Goal: where the broker does not answer, silence alone is believed, later.
+#[test]
+fn without_the_broker_silence_has_to_do() {
+    let mut roster = Roster::new("a".into());
+    roster.heard(vec![heard("a", 1), heard("b", 1)], 0);
+    roster.heard(vec![heard("a", 1)], 1_000);
+    assert_eq!(states(&mut roster, 9_000)[1].1, MemberState::Alive, "it has not been asked");
+    roster.unanswered();
+    assert_eq!(states(&mut roster, 1_900)[1].1, MemberState::Alive);
+    assert_eq!(states(&mut roster, 2_000)[1].1, MemberState::Down);
+    assert_eq!(roster.doubted(), None);
 }
 
 #[test]

@@ -58,10 +58,12 @@ pub(crate) fn nodes(state: &State) -> Vec<LiveNode> {
             session: String::new(),
             queues: Vec::new(),
             lease_left,
+            lease: sub.lease,
             about: sub.about.clone(),
         });
         node.session = holder.to_string();
         node.lease_left = node.lease_left.max(lease_left);
+        node.lease = node.lease.max(sub.lease);
         node.about = sub.about.clone();
         node.queues.extend(sub.queues.iter().filter_map(|id| state.queues.get(id)).map(|queue| queue.name.clone()));
         node.queues.sort();

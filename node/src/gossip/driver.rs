@@ -12,14 +12,17 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, ProtocolVersion, spawn_chitchat};
 use tokio::{
     net::lookup_host,
-    time::{MissedTickBehavior, interval, timeout},
+    task::JoinError,
+    time::{MissedTickBehavior, interval, sleep_until, timeout},
 };
-use umbel_proto::{NodeCard, NodeLoad};
+use tokio_util::task::AbortOnDropHandle;
+use umbel_proto::{Millis, NodeCard, NodeLoad};
 use umbel_scheduler::placement::{self, Neighbour, Offer, Why};
 
 use super::{Port, load::Sampler, transport::SealedTransport};
 use crate::{
     actors::{Shared, gauges::Standing},
+    brokers::LiveNode,
     clock,
     cluster::{Heard, Roster},
 };
@@ -60,6 +63,10 @@ const GREETED_MAX: usize = 3;
 /// How long the broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often it is asked about silent nodes at most; for each node there is, so that a large cluster does not ask all the time.
+const DOUBT: Duration = Duration::from_millis(100);
+const DOUBT_PER_NODE: Duration = Duration::from_millis(10);
+
 /// Gossips until the task is dropped. Without a port it only asks the broker.
 pub(crate) async fn run(shared: &Shared) -> anyhow::Result<()> {
     let card = own_card(shared);
@@ -80,13 +87,32 @@ pub(crate) async fn run(shared: &Shared) -> anyhow::Result<()> {
         greeted: Instant::now(),
         begun: Instant::now(),
         asked: Instant::now(),
+        asking: None,
+        ask: true,
         turn: 0,
     };
     let mut standing = shared.gauges.standing.subscribe();
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    driver.ask_broker().await;
+    driver.ask_broker();
+    if let Some(asking) = driver.asking.take() {
+        driver.learn(asking.await);
+    }
     loop {
+        driver.ask_broker();
+        let doubted = driver.doubted();
+        let (asking, doubt) = (&mut driver.asking, async {
+            match doubted {
+                Some(at) => sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        });
+        let answer = async {
+            match asking {
+                Some(asking) => asking.await,
+                None => std::future::pending().await,
+            }
+        };
         let news = async {
             match &mut live {
                 Some(live) => live.changed().await.context("chitchat has ended"),
@@ -98,18 +124,27 @@ pub(crate) async fn run(shared: &Shared) -> anyhow::Result<()> {
                 heard?;
                 driver.listen();
             }
+            answer = answer => {
+                driver.asking = None;
+                driver.learn(answer);
+            }
+            () = doubt => driver.ask = true,
             changed = standing.changed() => {
                 changed.context("the node has ended")?;
                 driver.say(true).await?;
                 driver.push().await?;
             }
             _ = ticks.tick() => {
+                driver.judge();
                 driver.say(false).await?;
                 driver.greet().await?;
             }
         }
     }
 }
+
+/// When the broker was asked who holds a lease, and what it answered.
+type Answer = (Millis, Option<Vec<LiveNode>>);
 
 /// One life of chitchat.
 struct Gossiping {
@@ -146,7 +181,8 @@ async fn begin(port: &Port, card: &NodeCard) -> anyhow::Result<Gossiping> {
         failure_detector_config: FailureDetectorConfig {
             phi_threshold: options.phi,
             sampling_window_size: 100,
-            max_interval: Duration::from_secs(3),
+            // In a large cluster rounds are rare, as each of them costs so much more.
+            max_interval: Duration::from_secs(30),
             initial_interval: options.interval,
             dead_node_grace_period: Duration::from_secs(60),
         },
@@ -180,6 +216,10 @@ struct Driver<'a> {
     greeted: Instant,
     begun: Instant,
     asked: Instant,
+    /// A question to the broker: when it was asked, and who holds a lease, if it answered.
+    asking: Option<AbortOnDropHandle<Answer>>,
+    /// Whether to ask it.
+    ask: bool,
     /// Whose turn it is to be greeted.
     turn: usize,
 }
@@ -267,10 +307,7 @@ impl Driver<'_> {
         }
         self.greeted = Instant::now();
         let ask = if alone || self.gossip.is_none() { ASK_ALONE } else { ASK };
-        if self.begun.elapsed() < ASK_AT_FIRST || self.asked.elapsed() >= ask {
-            self.asked = Instant::now();
-            self.ask_broker().await;
-        }
+        self.ask |= self.begun.elapsed() < ASK_AT_FIRST || self.asked.elapsed() >= ask;
         let Some(gossip) = &self.gossip else { return Ok(()) };
         let mut strangers: BTreeSet<SocketAddr> = self.leased.clone();
         for seed in &gossip.seeds {
@@ -299,13 +336,44 @@ impl Driver<'_> {
         Ok(())
     }
 
+    /// Asks who holds a lease, if that is wanted and no question is on its way.
+    fn ask_broker(&mut self) {
+        if !self.ask || self.asking.is_some() {
+            return;
+        }
+        self.ask = false;
+        self.asked = Instant::now();
+        let broker = Arc::clone(&self.shared.broker);
+        self.asking = Some(AbortOnDropHandle::new(crate::task::spawn(async move {
+            let asked = clock::now();
+            (asked, timeout(PATIENCE, broker.nodes()).await.ok().and_then(Result::ok).flatten())
+        })));
+    }
+
+    /// When the broker is to be asked about a node that is silent.
+    fn doubted(&self) -> Option<Instant> {
+        let at = self.roster.doubted().filter(|_| self.asking.is_none())?;
+        let wait = Duration::from_millis((at - clock::now()).max(0).unsigned_abs());
+        Some((Instant::now() + wait).max(self.asked + DOUBT.max(DOUBT_PER_NODE * self.size())))
+    }
+
     /// Learns who holds a lease. A broker that does not answer says nothing new.
-    async fn ask_broker(&mut self) {
-        let asked = clock::now();
-        let Ok(Ok(Some(nodes))) = timeout(PATIENCE, self.shared.broker.nodes()).await else { return };
-        self.leased = nodes.iter().filter_map(|node| node.about.gossip).collect();
-        self.roster.leases(nodes, asked);
+    fn learn(&mut self, answer: Result<Answer, JoinError>) {
+        match answer {
+            Ok((asked, Some(nodes))) => {
+                self.leased = nodes.iter().filter_map(|node| node.about.gossip).collect();
+                self.roster.leases(nodes, asked);
+            }
+            _ => self.roster.unanswered(),
+        }
         self.publish();
+    }
+
+    /// Judges anew those that are silent: time has passed.
+    fn judge(&mut self) {
+        if self.roster.doubted().is_some() {
+            self.publish();
+        }
     }
 
     /// Decides how much to take, now that the others are known to be so.

@@ -35,7 +35,7 @@ use tokio::net::{UdpSocket, lookup_host};
 use self::traffic::Counters;
 pub use self::{budget::BYTES_PER_SECOND, keys::KeyRing, traffic::Traffic};
 
-/// How gossip is done. The defaults find a dead node in one to two seconds and are quiet on a loaded machine.
+/// How gossip is done. With the defaults a dead node is found in less than two seconds.
 #[derive(Debug, Clone)]
 pub struct GossipOptions {
     /// Where to listen; port 0 is any.
@@ -53,7 +53,7 @@ pub struct GossipOptions {
     pub roles: Vec<String>,
     /// The time between two rounds.
     pub interval: Duration,
-    /// How many mean intervals of silence are a death.
+    /// After how many mean intervals of silence the broker is asked whether a node is dead.
     pub phi: f64,
     /// The budget.
     pub bytes_per_second: u32,
@@ -70,7 +70,7 @@ impl GossipOptions {
             toward: None,
             roles: Vec::new(),
             interval: Duration::from_millis(200),
-            phi: 8.0,
+            phi: 5.0,
             bytes_per_second: BYTES_PER_SECOND,
         }
     }

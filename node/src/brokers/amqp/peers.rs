@@ -113,7 +113,9 @@ impl Shared {
             node: presence.node.as_str().into(),
             session: presence.session,
             queues: presence.queues.iter().map(|queue| QueueName::from(queue.as_str())).collect(),
+            // Whoever answers is there now.
             lease_left: Duration::from_millis(presence.lease_ms),
+            lease: Duration::from_millis(presence.lease_ms),
             about: presence.about,
         };
         Ok(self.presences().await?.into_iter().map(node).collect())

@@ -12,6 +12,7 @@ use std::{
 
 use redis::Value;
 use tokio::{sync::mpsc, time::sleep_until};
+use umbel_scheduler::membership;
 
 use super::{
     super::{Held, Returns},
@@ -26,8 +27,8 @@ static RENEW: Script =
 /// The longest time between two renewals.
 const RENEW_MAX: Duration = Duration::from_secs(1);
 
-/// The same for a session that holds nothing.
-const RENEW_IDLE_MAX: Duration = Duration::from_millis(1250);
+/// The same for a session that holds nothing: what others expect of everybody who lives.
+const RENEW_IDLE_MAX: Duration = Duration::from_millis(membership::RENEWAL_MAX_MS.unsigned_abs());
 
 /// How long a schedule's clock may be late before other sessions move what is due.
 const CLOCK_GRACE: Duration = Duration::from_millis(300);

@@ -22,6 +22,9 @@ pub(super) struct Card {
     pub(super) queues: Vec<QueueName>,
     #[serde(default)]
     pub(super) about: About,
+    /// How long its lease runs from each renewal on; 0 when an older version does not say.
+    #[serde(default)]
+    pub(super) lease_ms: u64,
 }
 
 impl Shared {
@@ -36,10 +39,11 @@ impl Shared {
             let (Some(session), Value::Int(left), Some(card)) = (answer::text(session), left, answer::bytes(card)) else {
                 return Err(RedisError::strange("a look at the nodes"));
             };
-            let Ok(Card { node, mut queues, about }) = serde_json::from_slice(&card) else { continue };
+            let Ok(Card { node, mut queues, about, lease_ms }) = serde_json::from_slice(&card) else { continue };
             queues.sort();
             let lease_left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-            nodes.push(LiveNode { node, session, queues, lease_left, about });
+            let lease = Duration::from_millis(lease_ms).max(lease_left);
+            nodes.push(LiveNode { node, session, queues, lease_left, lease, about });
         }
         nodes.sort_by(|a, b| (&a.node, &a.session).cmp(&(&b.node, &b.session)));
         Ok(nodes)

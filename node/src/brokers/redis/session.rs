@@ -119,7 +119,7 @@ impl Session {
         let taker = taking.taker;
         let what = {
             let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let card = Card { node: self.node.clone(), queues, about: self.about.clone() };
+            let card = Card { node: self.node.clone(), queues, about: self.about.clone(), lease_ms: self.lease_ms() };
             serde_json::to_string(&card).map_err(|error| RedisError::Refused(format!("the node's card cannot be written: {error}")))?
         };
         let mut call = JOIN.call(4);

@@ -1,0 +1,145 @@
+//! Who is there: what it means that a node is silent.
+//!
+//! Two witnesses speak of a node. Gossip hears it several times a second, and when it has not for a few rounds, something may be
+//! wrong: with the node, with the network between two of many, or with the one that listens. The broker knows when the node last
+//! renewed its lease, and a node that lives renews in time. So silence is only a reason to ask the broker, at once; and a node is
+//! down when it is silent *and* its renewal is overdue. That is sooner than either of them could tell alone without being
+//! wrong now and then: gossip would have to wait out every hiccup, and a lease is long enough to outlast some.
+
+use umbel_proto::Millis;
+
+/// The longest time between two renewals of a node that lives, in milliseconds; of a short lease it is half.
+pub const RENEWAL_MAX_MS: Millis = 1_250;
+
+/// How late a renewal may be, in milliseconds: the way to the broker, and a machine that is busy.
+pub const LATE_MS: Millis = 350;
+
+/// How long a node has to be silent where the broker cannot be asked, in milliseconds beyond what made gossip doubt.
+pub const UNANSWERED_MS: Millis = 1_000;
+
+/// How long a node that renews may be silent before it is said that it is not heard, in milliseconds.
+pub const UNHEARD_MS: Millis = 3_000;
+
+/// A lease, as the broker showed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// How long it runs yet.
+    pub left: Millis,
+    /// How long it runs from each renewal on.
+    pub length: Millis,
+}
+
+/// A node that gossip does not hear any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silence {
+    /// Since when.
+    pub since: Millis,
+    /// When the broker was asked that answered last.
+    pub asked: Option<Millis>,
+    /// Whether it has not answered since then, although it was asked.
+    pub unanswered: bool,
+    /// The node's lease, in that answer.
+    pub lease: Option<Lease>,
+}
+
+/// What becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing yet: the broker should be asked at this time, and all of it be judged again.
+    Doubted(Millis),
+    /// It lives, and is not heard.
+    Unheard,
+    /// It is gone.
+    Down,
+}
+
+/// Judges a silent node.
+pub fn judge(silence: &Silence, now: Millis) -> Verdict {
+    let Silence { since, asked, unanswered, lease } = *silence;
+    let Some(asked) = asked.filter(|asked| *asked >= since) else {
+        // What the broker said before says nothing about the silence.
+        return if unanswered && now >= since + UNANSWERED_MS { Verdict::Down } else { Verdict::Doubted(now) };
+    };
+    let Some(Lease { left, length }) = lease else { return Verdict::Down };
+    if now >= since + UNHEARD_MS {
+        // By now a dead one's lease has ended, or is about to.
+        return Verdict::Unheard;
+    }
+    let renewed = asked - (length - left).max(0);
+    let overdue = renewed + (length / 2).min(RENEWAL_MAX_MS) + LATE_MS;
+    if asked >= overdue { Verdict::Down } else { Verdict::Doubted(overdue) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LENGTH: Millis = 2_500;
+
+    fn silence(asked: Millis, left: Millis) -> Silence {
+        Silence { since: 1_000, asked: Some(asked), unanswered: false, lease: Some(Lease { left, length: LENGTH }) }
+    }
+
+    #[test]
+    fn silence_and_a_renewal_that_is_overdue_are_a_death() {
+        let before = silence(900, 2_500);
+        assert_eq!(judge(&before, 1_000), Verdict::Doubted(1_000), "the broker was asked before the silence");
+        // It was renewed at 200.
+        let doubt = silence(1_010, 1_690);
+        assert_eq!(judge(&doubt, 1_012), Verdict::Doubted(1_800));
+        assert_eq!(judge(&silence(1_801, 899), 1_803), Verdict::Down);
+        // It was renewed at 1,500.
+        assert_eq!(judge(&silence(1_801, 2_199), 1_803), Verdict::Doubted(3_100));
+        assert_eq!(judge(&Silence { lease: None, ..doubt }, 1_012), Verdict::Down, "its lease has ended");
+    }
+
+    #[test]
+    fn a_node_that_renews_lives_however_long_it_is_silent() {
+        assert_eq!(judge(&silence(4_100, 2_000), 4_100), Verdict::Unheard);
+        assert_eq!(judge(&silence(9_000, 600), 9_000), Verdict::Unheard, "its lease runs yet");
+    }
+
+    #[test]
+    fn where_the_broker_says_nothing_silence_has_to_do() {
+        let alone = Silence { since: 1_000, asked: None, unanswered: true, lease: None };
+        assert_eq!(judge(&alone, 1_000), Verdict::Doubted(1_000));
+        assert_eq!(judge(&alone, 1_999), Verdict::Doubted(1_999));
+        assert_eq!(judge(&alone, 2_000), Verdict::Down);
+        assert_eq!(judge(&Silence { unanswered: false, ..alone }, 9_000), Verdict::Doubted(9_000), "it has not been asked yet");
+    }
+
+    proptest! {
+        /// Goal: whoever renews in time is never down, whenever it is silent and asked about; whoever died is, soon.
+        #[test]
+        fn renewals_decide(
+            pause in 100..=RENEWAL_MAX_MS, late in 0..LATE_MS, phase in 0..2_000i64, died in 3_000..20_000i64, doubted in 500..1_400i64,
+        ) {
+            // Renewals up to its death, as its broker sees them.
+            let renewed = |at: Millis| (0..).map(|n| phase + n * (pause + late)).take_while(|renewal| *renewal <= at.min(died)).last();
+            let ask = |at: Millis| renewed(at).map(|renewed| renewed + LENGTH - at).filter(|left| *left > 0).map(|left| Lease { left, length: LENGTH });
+            // Silence in its life, which is a fault of the network, is no death.
+            let (mut now, since) = (2_000, 2_000);
+            while now < died {
+                let silence = Silence { since, asked: Some(now), unanswered: false, lease: ask(now) };
+                match judge(&silence, now) {
+                    Verdict::Doubted(again) => now = again.max(now + 1),
+                    Verdict::Unheard => break,
+                    Verdict::Down => prop_assert!(false, "it lives at {now}"),
+                }
+            }
+            // Silence after its death is one.
+            let since = died + doubted;
+            let mut now = since;
+            loop {
+                match judge(&Silence { since, asked: Some(now), unanswered: false, lease: ask(now) }, now) {
+                    Verdict::Doubted(again) => now = again.max(now + 1),
+                    Verdict::Unheard => prop_assert!(false, "it is dead"),
+                    Verdict::Down => break,
+                }
+            }
+            prop_assert!(now <= (died + RENEWAL_MAX_MS + LATE_MS + 1).max(since), "{died} was noticed at {now}");
+        }
+    }
+}
