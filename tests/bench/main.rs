@@ -6,6 +6,7 @@
 
 mod amqp;
 mod beat;
+mod cluster;
 mod control;
 mod latency;
 mod limits;
@@ -22,7 +23,7 @@ use serde_json::{Map, Value, json};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The names of the measures.
-const MEASURES: [&str; 16] = [
+const MEASURES: [&str; 17] = [
     "control",
     "events",
     "store",
@@ -39,6 +40,7 @@ const MEASURES: [&str; 16] = [
     "python-limits",
     "amqp",
     "beat",
+    "cluster",
 ];
 
 /// How many tasks a measure runs.
@@ -72,6 +74,7 @@ async fn main() {
             // The same, with what others drain in the same run.
             "redis-peers" => redis::run(true).await,
             "beat" => beat::run().await,
+            "cluster" => cluster::run_all(),
             "redis-latency" => latency::redis().await,
             "amqp" => amqp::run().await,
             "latency" => latency::run().await,

@@ -8,3 +8,4 @@ mod many;
 mod partition;
 mod processes;
 mod rig;
+mod simulated;

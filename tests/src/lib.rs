@@ -7,4 +7,5 @@ pub mod program;
 pub mod proxy;
 pub mod python;
 pub mod servers;
+pub mod simulation;
 pub mod wait;
