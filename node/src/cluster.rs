@@ -134,6 +134,8 @@ pub(crate) struct Roster {
     asked: Option<Millis>,
     /// Whether it has not answered since.
     unanswered: bool,
+    /// How long before that the last renewal lay of the one, among those that are heard, that had renewed the longest ago.
+    oldest: Millis,
     /// When the broker should be asked about a node that is silent.
     doubted: Option<Millis>,
 }
@@ -156,7 +158,7 @@ struct Entry {
 
 impl Roster {
     pub(crate) fn new(me: NodeId) -> Self {
-        Self { me, entries: BTreeMap::new(), asked: None, unanswered: false, doubted: None }
+        Self { me, entries: BTreeMap::new(), asked: None, unanswered: false, oldest: 0, doubted: None }
     }
 
     /// Gossip hears these, and nobody else.
@@ -205,13 +207,17 @@ impl Roster {
             entry.leased = Some(node.clone());
             entry.lease = Some(node);
         }
+        let heard = self.entries.values().filter(|entry| entry.audible).filter_map(|entry| entry.lease.as_ref());
+        self.oldest = heard.map(|lease| millis(lease.lease.saturating_sub(lease.lease_left))).max().unwrap_or(0);
     }
 
     /// What all of it comes to.
     pub(crate) fn view(&mut self, gossips: bool, now: Millis) -> ClusterView {
         let mut members = BTreeMap::new();
+        // What is the same for all that are silent.
+        let silence = Silence { since: 0, asked: self.asked, unanswered: self.unanswered, lease: None, oldest: self.oldest };
         self.entries.retain(|node, entry| {
-            let state = entry.state(gossips, (self.asked, self.unanswered), now);
+            let state = entry.state(gossips, &silence, now);
             let since = match entry.shown {
                 Some((shown, since)) if shown == state => since,
                 _ => now,
@@ -239,7 +245,7 @@ impl Roster {
 }
 
 impl Entry {
-    fn state(&mut self, gossips: bool, (asked, unanswered): (Option<Millis>, bool), now: Millis) -> MemberState {
+    fn state(&mut self, gossips: bool, silence: &Silence, now: Millis) -> MemberState {
         self.doubted = None;
         let load = self.heard.as_ref().map(|heard| heard.load);
         let farewell = load.is_some_and(|load| load.leaving);
@@ -256,7 +262,7 @@ impl Entry {
             (None, None) => MemberState::Down,
             (Some(_), lease) => {
                 let lease = lease.as_ref().map(|lease| Lease { left: millis(lease.lease_left), length: millis(lease.lease) });
-                match membership::judge(&Silence { since: self.lost, asked, unanswered, lease }, now) {
+                match membership::judge(&Silence { since: self.lost, lease, ..*silence }, now) {
                     Verdict::Doubted(look) => {
                         self.doubted = Some(look);
                         // Until more is known it is what it was. One that was given up and renews after all is not heard.

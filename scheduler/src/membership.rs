@@ -11,8 +11,9 @@ use umbel_proto::Millis;
 /// The longest time between two renewals of a node that lives, in milliseconds; of a short lease it is half.
 pub const RENEWAL_MAX_MS: Millis = 1_250;
 
-/// How late a renewal may be, in milliseconds: the way to the broker, and a machine that is busy.
-pub const LATE_MS: Millis = 350;
+/// How late a renewal may be, in milliseconds: the way to the broker, and a machine that is busy. Where those that are heard are
+/// later than they should be, it counts from there on.
+pub const LATE_MS: Millis = 450;
 
 /// How long a node has to be silent where the broker cannot be asked, in milliseconds beyond what made gossip doubt.
 pub const UNANSWERED_MS: Millis = 1_000;
@@ -40,6 +41,8 @@ pub struct Silence {
     pub unanswered: bool,
     /// The node's lease, in that answer.
     pub lease: Option<Lease>,
+    /// How long before it the last renewal lay of the one, among those that gossip hears, that had renewed the longest ago.
+    pub oldest: Millis,
 }
 
 /// What becomes of it.
@@ -55,7 +58,7 @@ pub enum Verdict {
 
 /// Judges a silent node.
 pub fn judge(silence: &Silence, now: Millis) -> Verdict {
-    let Silence { since, asked, unanswered, lease } = *silence;
+    let Silence { since, asked, unanswered, lease, oldest } = *silence;
     let Some(asked) = asked.filter(|asked| *asked >= since) else {
         // What the broker said before says nothing about the silence.
         return if unanswered && now >= since + UNANSWERED_MS { Verdict::Down } else { Verdict::Doubted(now) };
@@ -66,7 +69,8 @@ pub fn judge(silence: &Silence, now: Millis) -> Verdict {
         return Verdict::Unheard;
     }
     let renewed = asked - (length - left).max(0);
-    let overdue = renewed + (length / 2).min(RENEWAL_MAX_MS) + LATE_MS;
+    // Where everybody is late it is the machine, or the broker.
+    let overdue = renewed + (length / 2).min(RENEWAL_MAX_MS).max(oldest) + LATE_MS;
     if asked >= overdue { Verdict::Down } else { Verdict::Doubted(overdue) }
 }
 
@@ -79,7 +83,7 @@ mod tests {
     const LENGTH: Millis = 2_500;
 
     fn silence(asked: Millis, left: Millis) -> Silence {
-        Silence { since: 1_000, asked: Some(asked), unanswered: false, lease: Some(Lease { left, length: LENGTH }) }
+        Silence { since: 1_000, asked: Some(asked), unanswered: false, lease: Some(Lease { left, length: LENGTH }), oldest: 0 }
     }
 
     #[test]
@@ -88,10 +92,12 @@ mod tests {
         assert_eq!(judge(&before, 1_000), Verdict::Doubted(1_000), "the broker was asked before the silence");
         // It was renewed at 200.
         let doubt = silence(1_010, 1_690);
-        assert_eq!(judge(&doubt, 1_012), Verdict::Doubted(1_800));
-        assert_eq!(judge(&silence(1_801, 899), 1_803), Verdict::Down);
+        assert_eq!(judge(&doubt, 1_012), Verdict::Doubted(1_900));
+        let overdue = silence(1_901, 799);
+        assert_eq!(judge(&overdue, 1_903), Verdict::Down);
+        assert_eq!(judge(&Silence { oldest: 1_500, ..overdue }, 1_903), Verdict::Doubted(2_150), "others are late as well");
         // It was renewed at 1,500.
-        assert_eq!(judge(&silence(1_801, 2_199), 1_803), Verdict::Doubted(3_100));
+        assert_eq!(judge(&silence(1_901, 2_099), 1_903), Verdict::Doubted(3_200));
         assert_eq!(judge(&Silence { lease: None, ..doubt }, 1_012), Verdict::Down, "its lease has ended");
     }
 
@@ -103,7 +109,7 @@ mod tests {
 
     #[test]
     fn where_the_broker_says_nothing_silence_has_to_do() {
-        let alone = Silence { since: 1_000, asked: None, unanswered: true, lease: None };
+        let alone = Silence { since: 1_000, asked: None, unanswered: true, lease: None, oldest: 0 };
         assert_eq!(judge(&alone, 1_000), Verdict::Doubted(1_000));
         assert_eq!(judge(&alone, 1_999), Verdict::Doubted(1_999));
         assert_eq!(judge(&alone, 2_000), Verdict::Down);
@@ -122,7 +128,7 @@ mod tests {
             // Silence in its life, which is a fault of the network, is no death.
             let (mut now, since) = (2_000, 2_000);
             while now < died {
-                let silence = Silence { since, asked: Some(now), unanswered: false, lease: ask(now) };
+                let silence = Silence { since, asked: Some(now), unanswered: false, lease: ask(now), oldest: 0 };
                 match judge(&silence, now) {
                     Verdict::Doubted(again) => now = again.max(now + 1),
                     Verdict::Unheard => break,
@@ -133,7 +139,7 @@ mod tests {
             let since = died + doubted;
             let mut now = since;
             loop {
-                match judge(&Silence { since, asked: Some(now), unanswered: false, lease: ask(now) }, now) {
+                match judge(&Silence { since, asked: Some(now), unanswered: false, lease: ask(now), oldest: 0 }, now) {
                     Verdict::Doubted(again) => now = again.max(now + 1),
                     Verdict::Unheard => prop_assert!(false, "it is dead"),
                     Verdict::Down => break,

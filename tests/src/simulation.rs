@@ -264,7 +264,7 @@ impl Cluster<'_> {
                 let asked = self.nodes[me].asked;
                 // An answer is as old as it is.
                 let lease = asked.and_then(|asked| self.nodes[*other].lease(asked));
-                match judge(&Silence { since: *since, asked, unanswered: false, lease }, now) {
+                match judge(&Silence { since: *since, asked, unanswered: false, lease, oldest: 0 }, now) {
                     Verdict::Doubted(at) => wanted |= at <= now,
                     Verdict::Unheard => {}
                     Verdict::Down => {

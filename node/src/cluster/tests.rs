@@ -51,9 +51,9 @@ fn a_lease_that_is_renewed_outweighs_silence() {
     // The lease of b was renewed at 100, that of c at 900.
     roster.leases(vec![lease("a", 2_500), lease("b", 1_590), lease("c", 2_390)], 1_010);
     assert_eq!(seen(&mut roster, 1_010), [Alive, Alive, Alive]);
-    assert_eq!(roster.doubted(), Some(1_700), "when that of b is overdue");
-    roster.leases(vec![lease("a", 2_500), lease("b", 900), lease("c", 1_700)], 1_700);
-    assert_eq!(seen(&mut roster, 1_700), [Alive, Down, Alive]);
+    assert_eq!(roster.doubted(), Some(1_800), "when that of b is overdue");
+    roster.leases(vec![lease("a", 2_500), lease("b", 800), lease("c", 1_600)], 1_800);
+    assert_eq!(seen(&mut roster, 1_800), [Alive, Down, Alive]);
     roster.leases(vec![lease("a", 2_500), lease("c", 2_000)], 4_000);
     assert_eq!(seen(&mut roster, 4_000), [Alive, Down, Unheard]);
     assert_eq!(roster.doubted(), None, "from here on the usual look is enough");
