@@ -41,7 +41,8 @@ impl Desk {
             ("total", Value::Map(total)),
             ("pid", std::process::id().into()),
             ("clock", shared.telling.clock.now().to_string().into()),
-            ("uptime", shared.telling.started.elapsed().as_secs().into()),
+            // Begun seconds: monitors take 0 for a worker that is not there.
+            ("uptime", shared.telling.started.elapsed().as_secs().saturating_add(1).into()),
             ("pool", pool(report.as_ref())),
             ("broker", Value::Map(shared.telling.description.broker.clone())),
             ("prefetch_count", shared.credits.total().into()),

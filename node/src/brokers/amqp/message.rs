@@ -146,8 +146,9 @@ impl Message {
         let mut headers = self.properties.headers().as_ref().map(table::read).unwrap_or_default();
         headers.retain(|name, _| !is_transports(name));
         let mut properties = Map::with_capacity(7);
-        let named = [("correlation_id", self.properties.correlation_id()), ("reply_to", self.properties.reply_to())];
-        for (name, value) in named.into_iter().chain([("expiration", self.properties.expiration())]) {
+        let own = &self.properties;
+        let named = [("correlation_id", own.correlation_id()), ("reply_to", own.reply_to()), ("app_id", own.app_id())];
+        for (name, value) in named.into_iter().chain([("expiration", own.expiration())]) {
             if let Some(value) = value {
                 properties.insert(name.to_owned(), value.as_str().into());
             }
@@ -314,6 +315,9 @@ pub(super) fn post(publish: &Publish, way: Way<'_>) -> Result<Post, AmqpError> {
     }
     if let Some(reply) = text("reply_to").or(reply_to) {
         properties = properties.with_reply_to(table::name(reply)?);
+    }
+    if let Some(app) = text("app_id") {
+        properties = properties.with_app_id(table::name(app)?);
     }
     Ok(Post { exchange: place.0, routing_key: place.1, properties, body: envelope.body })
 }
