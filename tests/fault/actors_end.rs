@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use umbel::{Shutdown, actors::report::Phase};
+use umbel::{Shutdown, Signature, actors::report::Phase};
 use umbel_proto::State;
 use umbel_scheduler::Acknowledge;
 use umbel_tests::wait::{BOUND, soon, until_async};
 
-use super::rig::{Held, Rig, store};
+use super::rig::{Held, Rig, doubled_early, store};
 
 /// Goal: a warm shutdown gives back at once what waits, lets what runs finish, and leaves nothing held.
 #[tokio::test(flavor = "multi_thread")]
@@ -69,6 +69,37 @@ async fn the_end_of_the_grace_hands_back() {
     assert_eq!(results.0.get::<i64>(BOUND).await.unwrap(), 1);
     next.idle().await;
     assert_eq!((late.runs(), early.runs()), (2, 1));
+}
+
+/// Goal: what was acknowledged ahead of its start, and does not start soon after all, is nobody's loss.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_ahead_goes_back() {
+    let early = Held::new("fault.early-held", |spec| spec.acknowledge = Acknowledge::Early);
+    let backbone = store();
+    let rig = Rig::start_on(backbone.clone(), |builder| builder.task(early.clone())).await;
+    // Tasks are short here, as far as the node knows.
+    let short = rig.client.submit(Signature::group((0..60).map(doubled_early::s))).await.unwrap();
+    assert_eq!(short.get::<Vec<i64>>(BOUND).await.unwrap().len(), 60);
+    let mut results = Vec::new();
+    for _ in 0..12 {
+        results.push(rig.client.submit(early.call()).await.unwrap());
+    }
+    early.begun(4).await;
+
+    rig.node.shutdown(Shutdown::Warm { grace: Duration::from_secs(1) });
+    soon("the node ends", rig.node.wait()).await.unwrap();
+    let queue = rig.queue().await.unwrap();
+    assert_eq!((queue.ready + queue.scheduled, queue.held), (8, 0));
+
+    early.open();
+    let next = Rig::start_on(backbone, |builder| builder.task(early.clone())).await;
+    let mut lost = 0;
+    for result in results {
+        let record = result.wait(BOUND).await.unwrap().remove(0);
+        lost += u32::from(record.error().is_some_and(|error| error.exc_type == "WorkerLostError"));
+    }
+    next.idle().await;
+    assert_eq!((lost, early.runs()), (4, 12));
 }
 
 /// Goal: a second order may shorten the grace, so that a person who asks twice need not wait.

@@ -345,6 +345,7 @@ impl State {
 
     async fn due(&mut self) -> Result<(), ActorProcessingErr> {
         self.alarm.rung();
+        self.give_stale_back(Instant::now());
         while let Some((index, deadline)) = self.deadlines.pop_due(Instant::now()) {
             match deadline {
                 Deadline::Soft => self.hurry(index),
@@ -359,7 +360,7 @@ impl State {
     }
 
     fn set_alarm(&mut self) {
-        self.alarm.set(self.deadlines.next());
+        self.alarm.set(self.deadlines.next().into_iter().chain(self.ahead_alarm()).min());
     }
 
     fn revoke(&mut self, revoked: Arc<Revoked>) {

@@ -47,6 +47,7 @@ macro_rules! broker_conformance {
                 closing_gives_everything_back,
                 a_begun_message_comes_back_as_lost,
                 a_begun_message_can_end,
+                a_begun_message_can_be_put_back,
                 everything_published_survives,
                 everything_held_comes_back_after_a_crash,
                 queues_tell_what_they_have,

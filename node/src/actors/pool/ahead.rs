@@ -3,29 +3,36 @@
 //! A task that is acknowledged early may start only when the broker has heard of it, and a slot that waited for that with each task
 //! would wait more than it works, as most tasks are short. So the next few are acknowledged while their slots are busy yet. Whoever
 //! dies meanwhile loses them to a recorded failure, as it does those that run; so there are only as many as the slots, going by how
-//! long tasks took of late, take within [`WITHIN`]. Where tasks take longer than that, none is.
+//! long tasks took of late, take within [`WITHIN`]. Where tasks take longer than that, none is; a slot whose task has run for longer
+//! counts for nothing; and what has not started within [`STALE`] all the same goes back to its queue, as if it had not begun.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
-use umbel_proto::{Outcome, TaskId};
+use tokio::time::Instant;
+use umbel_proto::TaskId;
 use umbel_scheduler::{Acknowledge, admission::Refusal};
 
 use super::{
     super::{
         Admitted,
-        aggregator::{AggregatorMsg, Began, Ended, Start},
+        aggregator::{AggregatorMsg, Began, Start},
         cast,
         held::Which,
     },
-    PoolMsg, State, still_runs,
+    GIVEN_BACK_MAX, PoolMsg, State,
+    runs::Work,
+    still_runs,
 };
 use crate::{clock, facts::Fact};
 
 /// How soon a task is to start that is acknowledged before a slot is free.
 const WITHIN: Duration = Duration::from_millis(20);
+
+/// How long one that is acknowledged waits for a slot before it goes back to its queue: others may begin it, and it is in no danger there.
+const STALE: Duration = Duration::from_millis(100);
 
 /// The most of them for each slot: enough to share one trip to the broker.
 const EACH: usize = 8;
@@ -33,8 +40,10 @@ const EACH: usize = 8;
 /// The tasks, and how long others took.
 #[derive(Default)]
 pub(super) struct Ahead {
-    /// Acknowledged, in their order.
-    ready: VecDeque<Admitted>,
+    /// Acknowledged, in their order, and since when.
+    ready: VecDeque<(Admitted, Instant)>,
+    /// When they are looked through for those that have waited too long.
+    look: Option<Instant>,
     /// Those whose acknowledgement is under way, by the number it was asked for with, and whether they were told to end.
     asked: BTreeMap<u64, (Admitted, bool)>,
     asked_so_far: u64,
@@ -45,7 +54,7 @@ pub(super) struct Ahead {
 impl Ahead {
     /// The next one that may start.
     pub(super) fn pop(&mut self) -> Option<Admitted> {
-        self.ready.pop_front()
+        self.ready.pop_front().map(|(task, _)| task)
     }
 
     /// How many acknowledgements are under way.
@@ -62,7 +71,7 @@ impl Ahead {
     }
 
     pub(super) fn tasks(&self) -> impl Iterator<Item = &Admitted> {
-        self.ready.iter().chain(self.asked.values().map(|(task, _)| task))
+        self.ready.iter().map(|(task, _)| task).chain(self.asked.values().map(|(task, _)| task))
     }
 
     /// A task took so long. One that took long counts at once, those that were short only in numbers.
@@ -84,10 +93,19 @@ impl Ahead {
 impl State {
     /// Asks for as many acknowledgements as there is room for.
     pub(super) fn look_ahead(&mut self) {
-        let room = if self.draining { 0 } else { self.ahead.room(self.slots()) };
+        if self.draining || self.ahead.room(1) == 0 {
+            return;
+        }
+        let soon_free = |work: &Work| !matches!(work, Work::Running(running) if running.started.elapsed() > WITHIN);
+        let slots = self.seats.iter().filter(|seat| !seat.retired && soon_free(&seat.work)).count();
+        let room = self.ahead.room(slots);
         while self.ahead.len() < room {
-            // What need not be acknowledged, or has to wait for a limit, keeps its place, and so do those behind it.
-            let early = |task: &Admitted| task.spec.acknowledge == Acknowledge::Early && !task.claim.begun && task.place.is_none();
+            // What need not be acknowledged, or has to wait for a limit, keeps its place, and so do those behind it. What has been given
+            // back often is not given back once more.
+            let early = |task: &Admitted| {
+                let often = task.claim.debt.held().attempt > GIVEN_BACK_MAX;
+                task.spec.acknowledge == Acknowledge::Early && !task.claim.begun && task.place.is_none() && !often
+            };
             if !self.waiting.front().is_some_and(early) {
                 return;
             }
@@ -114,7 +132,11 @@ impl State {
                 if told || self.revoked.covers(&task.invocation) {
                     self.refuse(task, Refusal::Revoked);
                 } else {
-                    self.ahead.ready.push_back(task);
+                    self.ahead.ready.push_back((task, Instant::now()));
+                    if self.ahead.look.is_none() {
+                        self.ahead.look = Some(Instant::now() + STALE);
+                        self.set_alarm();
+                    }
                 }
             }
             Began::TooLate => {
@@ -137,24 +159,46 @@ impl State {
                 refused.push(task.invocation.headers.id.clone());
             }
         }
-        for task in std::mem::take(&mut self.ahead.ready) {
+        for (task, since) in std::mem::take(&mut self.ahead.ready) {
             if meant(&task) {
                 refused.push(task.invocation.headers.id.clone());
                 self.refuse(task, Refusal::Revoked);
             } else {
-                self.ahead.ready.push_back(task);
+                self.ahead.ready.push_back((task, since));
             }
         }
         refused
     }
 
-    /// Hands back what has not begun to run; the loss of what is acknowledged is recorded.
+    /// When to call [`State::give_stale_back`].
+    pub(super) fn ahead_alarm(&self) -> Option<Instant> {
+        self.ahead.look
+    }
+
+    /// Gives back what has waited too long for a slot.
+    pub(super) fn give_stale_back(&mut self, now: Instant) {
+        if self.ahead.look.is_none_or(|look| look > now) {
+            return;
+        }
+        while self.ahead.ready.front().is_some_and(|(_, since)| *since + STALE <= now) {
+            self.ahead.ready.pop_front().into_iter().for_each(|(task, _)| self.give_back(task));
+        }
+        self.ahead.look = self.ahead.ready.front().map(|(_, since)| *since + STALE);
+    }
+
+    /// Gives back what has not begun to run. Of what is being acknowledged now nobody knows, so that its loss is recorded.
     pub(super) fn abandon_ahead(&mut self) {
         self.ahead.asked.clear();
-        for task in std::mem::take(&mut self.ahead.ready) {
-            let outcome = Outcome::WorkerLost { detail: "the node stopped before it began".to_owned() };
-            cast(&self.aggregator, AggregatorMsg::Ended(Box::new(Ended { task, outcome, runtime: Duration::ZERO })));
+        for (task, _) in std::mem::take(&mut self.ahead.ready) {
+            self.give_back(task);
         }
+    }
+
+    /// Takes back an acknowledgement, and gives the message to others.
+    fn give_back(&self, task: Admitted) {
+        let detail = "it was acknowledged, and no slot was free for it in time".to_owned();
+        self.shared.facts.tell(Some(&task.invocation), task.claim.debt.held(), Fact::Requeued { detail });
+        cast(&self.aggregator, AggregatorMsg::Later { claim: task.claim, due: clock::now() });
     }
 }
 

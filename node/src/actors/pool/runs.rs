@@ -46,7 +46,7 @@ pub(super) struct Running {
     run: u64,
     task: Admitted,
     orders: watch::Sender<Order>,
-    started: Instant,
+    pub(super) started: Instant,
     started_at: Millis,
     soft: Option<Instant>,
     hard: Option<Instant>,

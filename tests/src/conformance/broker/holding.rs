@@ -221,6 +221,25 @@ pub async fn a_begun_message_comes_back_as_lost<S: Stage>() {
     ack(&*broker, &waiting).await;
 }
 
+/// A begun message that does not start after all goes back to its queue, and is not lost with the next who takes it.
+pub async fn a_begun_message_can_be_put_back<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    publish(&*broker, vec![message("q", "begun")]).await;
+    let mut subscription = subscribe(&*broker, "node", &["q"], SHORT_LEASE).await;
+    let taken = fetch_one(&mut subscription).await;
+    assert!(release(&*broker, &taken.held, Release::Begin).await);
+    assert!(release(&*broker, &taken.held, Release::Requeue { due: Some(now()), crashes: 0 }).await);
+    let again = fetch_one(&mut subscription).await;
+    assert_eq!((id(&again).as_str(), again.held.attempt, again.lost), ("begun", 2, false));
+    assert!(!release(&*broker, &taken.held, Release::Ack).await);
+    stage.lose(subscription).await;
+    let mut other = subscribe(&*broker, "other", &["q"], LONG_LEASE).await;
+    let last = fetch_one(&mut other).await;
+    assert!(!last.lost, "{last:?}");
+    ack(&*broker, &[last]).await;
+}
+
 /// A begun message is held until its ending pays for it, and then it is gone for good.
 pub async fn a_begun_message_can_end<S: Stage>() {
     let mut stage = S::fresh(Setup::default()).await;
