@@ -2,7 +2,7 @@
 //!
 //! Written from the rules, without a look at how the canvas does it.
 
-use umbel_proto::{TaskError, Value, repr};
+use umbel_proto::{State, TaskError, Value, repr};
 
 use super::{called, raised};
 
@@ -37,7 +37,12 @@ pub(super) struct Plain {
 pub(super) enum Fault {
     Raised(String),
     Expired,
-    Chord { cause: Box<Fault>, nested: bool },
+    /// What a member of a header came to, told to each of several that were to be given the list: they fail, whatever it did.
+    Handed(Box<Fault>),
+    Chord {
+        cause: Box<Fault>,
+        nested: bool,
+    },
 }
 
 /// How a workflow ends: one value, or several.
@@ -72,12 +77,18 @@ impl Fault {
         match self {
             Self::Raised(name) => raised(name),
             Self::Expired => TaskError::new("celery.exceptions", "TaskRevokedError", "expired"),
+            Self::Handed(cause) => cause.error(),
             Self::Chord { cause, nested } => {
                 let repr = repr::error_repr(&cause.error());
                 let text = if *nested { format!("Join error: {repr}") } else { format!("Dependency <id> raised {repr}") };
                 TaskError::new("celery.exceptions", "ChordError", text)
             }
         }
+    }
+
+    /// In which state what fails with it ends.
+    pub(super) fn state(&self) -> State {
+        if matches!(self, Self::Expired) { State::Revoked } else { State::Failure }
     }
 }
 
@@ -130,7 +141,7 @@ pub(super) fn evaluate(steps: &[Shape], args: &[Value], linked: &Linked, trace: 
                     trace.errbacks.extend(called);
                     // Several that would have been given the list fail one by one, with the exception itself.
                     let several = matches!(rest, [Shape::Group(_)]);
-                    let fault = if several { cause } else { Fault::Chord { cause: Box::new(cause), nested } };
+                    let fault = if several { Fault::Handed(Box::new(cause)) } else { Fault::Chord { cause: Box::new(cause), nested } };
                     return never(steps, &fault);
                 }
                 let values = ends.iter().filter_map(|(end, _)| end.value().ok()).collect();

@@ -162,8 +162,7 @@ fn compare(model: &Model, result: &ResultTuple, end: &End) {
                     stored.exc_message[0] = text.into();
                     assert_eq!(stored.exc_message, expected.exc_message);
                     assert_eq!(stored.exc_type, expected.exc_type);
-                    let state = if expected.exc_type == "TaskRevokedError" { State::Revoked } else { State::Failure };
-                    assert_eq!(record.status, state);
+                    assert_eq!(record.status, fault.state());
                 }
             }
         }
