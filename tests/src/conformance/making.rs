@@ -8,7 +8,7 @@ use umbel::{
     scheduler::{ChordPart, Commit, Effect, Fence, OpenChord, PartResult, Publish, Release, Route},
 };
 
-use crate::wait::soon;
+use crate::wait::{soon, until_async};
 
 /// A lease that nobody loses by being slow.
 pub const LONG_LEASE: Duration = Duration::from_secs(600);
@@ -48,9 +48,22 @@ pub fn ids(prefix: &str, count: usize) -> Vec<String> {
 
 /// Publishes, and demands that all of it is accepted.
 pub async fn publish(broker: &dyn Broker, batch: Vec<Publish>) {
-    for answer in soon("publishing", broker.publish(batch)).await {
-        answer.unwrap();
-    }
+    let left = std::sync::Mutex::new(batch);
+    // What a broker refuses for the moment is sent again, as by any sender: a quorum queue that has no leader yet.
+    until_async("publishing", || async {
+        let sent = std::mem::take(&mut *left.lock().unwrap());
+        let answers = broker.publish(sent.clone()).await;
+        let again = sent.into_iter().zip(answers).filter_map(|(publish, answer)| match answer {
+            Ok(()) => None,
+            Err(error) if error.is_transient() => Some(publish),
+            Err(error) => panic!("{error}"),
+        });
+        let again: Vec<Publish> = again.collect();
+        let done = again.is_empty();
+        *left.lock().unwrap() = again;
+        done.then_some(())
+    })
+    .await;
 }
 
 /// Subscribes to `queues` as `node`.

@@ -132,7 +132,12 @@ impl Keeper {
     /// Follows the pauses.
     pub(super) async fn pause(&mut self, paused: std::collections::BTreeSet<QueueName>) -> Result<(), AmqpError> {
         let newly: Vec<QueueName> = paused.difference(&self.paused).cloned().collect();
+        let resumed = self.paused.difference(&paused).next().is_some();
         self.paused = paused;
+        if resumed {
+            // A fetch that heard of it first has asked for room in vain.
+            self.hand.tell();
+        }
         for queue in newly {
             if self.sources.values().any(|source| source.queue == queue && !source.cancelled) {
                 self.stop(&queue).await?;
