@@ -214,8 +214,9 @@ impl Shared {
         }
         let mut scratch = Scratch::new(live.clone());
         if !ladder {
-            // Whoever declared the foot has declared the rest, except if it died half way; then its type is ours to find.
-            let there = scratch.look(&delay::exchange(0)).await?.is_some() && scratch.exchange(delay::FOOT).await?;
+            // Whoever declared it may have died half way, with the last queue there and not bound. One of Celery's is declared once more.
+            let mut there = scratch.exchange(delay::WHOLE).await?;
+            there = there && scratch.look(&delay::exchange(0)).await?.is_some() && scratch.exchange(delay::FOOT).await?;
             if !there {
                 let (wanted, other) = match self.options.delayed_type {
                     QueueType::Quorum => (QueueType::Quorum, QueueType::Classic),

@@ -29,6 +29,9 @@ const MAX_SECONDS: u32 = (1 << (TOP + 1)) - 1;
 /// The exchange at the foot.
 pub(super) const FOOT: &str = "celery_delayed_delivery";
 
+/// An exchange that leads nowhere. It is declared last: where it is, the ladder is whole, whoever died while declaring.
+pub(super) const WHOLE: &str = "umbel.delayed";
+
 /// The exchange and the queue of a rung.
 pub(super) fn exchange(rung: u32) -> String {
     format!("celery_delayed_{rung}")
@@ -102,7 +105,7 @@ pub(super) async fn declare(channel: &Channel, kind: QueueType) -> Result<(), Am
         );
         answer(what, down).await?;
     }
-    Ok(())
+    answer(what, channel.exchange_declare(name(WHOLE)?, ExchangeKind::Topic, durable, FieldTable::default())).await
 }
 
 /// Binds a task queue to the foot of the ladder.
