@@ -15,12 +15,19 @@ pub(super) fn write(run: u64, job: &Job, out: &mut BytesMut) -> Result<(), Encod
 }
 
 /// How a run was lost with its process.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Lost {
     /// The hard limit that it was killed for, in seconds.
     pub(super) limit: Option<f64>,
     /// Else how its process died, for a person.
     pub(super) detail: String,
+}
+
+impl Lost {
+    fn to_value(&self) -> Value {
+        let entries = [("limit", self.limit.map_or(Value::Null, Value::Float)), ("detail", Value::from(self.detail.as_str()))];
+        Value::Map(entries.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
+    }
 }
 
 /// Writes the frame that has a process tell, as number `run`, those who listen there that `job` is lost.
@@ -46,7 +53,7 @@ fn pack(kind: Kind, run: u64, job: &Job, lost: Option<&Lost>, out: &mut BytesMut
     }
     if let Some(lost) = lost {
         head.extend_from_slice(b",\"lost\":");
-        head.extend_from_slice(&serde_json::to_vec(lost).expect("a number and a text are JSON"));
+        head.extend_from_slice(&json::write(&lost.to_value()));
     }
     head.push(b'}');
     frame::pack(kind, &head, &envelope.body, out);
