@@ -175,6 +175,12 @@ fn kill(pid: u32, signal: &str) {
     assert!(Command::new("sh").args(["-c", &format!("kill -s {signal} {pid}")]).status().unwrap().success());
 }
 
+/// Ends a node as it should be ended.
+fn finish(mut node: std::process::Child) {
+    kill(node.id(), "TERM");
+    assert_eq!(until("the node ends", || node.try_wait().unwrap()).code(), Some(0));
+}
+
 /// Goal: SIGTERM while tasks run loses nothing and doubles nothing, and the processes end with the node.
 #[test]
 fn sigterm_lets_python_tasks_finish() {
@@ -190,10 +196,9 @@ fn sigterm_lets_python_tasks_finish() {
     assert_eq!(status.code(), Some(0));
     assert_eq!(count(home, "begin"), count(home, "end"), "what had begun has ended");
     until("its processes are gone", || family.iter().all(|pid| !is_alive(*pid)).then_some(()));
-    let mut second = node(&server, home, "second@test");
+    let second = node(&server, home, "second@test");
     until("everything is done", || (count(home, "end") >= 12).then_some(()));
-    kill(second.id(), "TERM");
-    until("the second node ends", || second.try_wait().unwrap());
+    finish(second);
     let ended: BTreeSet<String> = runs(home).into_iter().filter(|line| line.starts_with("end")).collect();
     assert_eq!((count(home, "end"), ended.len()), (12, 12), "{:?}", runs(home));
 }
@@ -224,12 +229,11 @@ fn killed_processes_lose_nothing() {
     let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
     let home = home.path();
     let _logs = Logs(home);
-    let mut node = node(&server, home, "only@test");
+    let node = node(&server, home, "only@test");
     submit(&server, "killed_once", 0..4);
     until("everything is done", || (count(home, "end") >= 4).then_some(()));
     assert_eq!((count(home, "begin"), count(home, "end")), (8, 4), "{:?}", runs(home));
-    kill(node.id(), "TERM");
-    assert_eq!(until("the node ends", || node.try_wait().unwrap()).code(), Some(0));
+    finish(node);
 }
 
 /// Goal: a task whose process takes so much memory that the kernel kills it runs again, and others do not notice. Method: this test
@@ -239,7 +243,7 @@ fn what_is_killed_for_its_memory_runs_again() {
     let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
     let home = home.path();
     let _logs = Logs(home);
-    let mut node = node(&server, home, "only@test");
+    let node = node(&server, home, "only@test");
     submit(&server, "hungry", 0..1);
     let resident = |pid: u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -255,6 +259,5 @@ fn what_is_killed_for_its_memory_runs_again() {
     submit(&server, "work", 0..2);
     until("everything is done", || (count(home, "end") >= 3).then_some(()));
     assert_eq!((count(home, "begin 0 "), count(home, "begin"), count(home, "end")), (2, 4, 3), "{:?}", runs(home));
-    kill(node.id(), "TERM");
-    assert_eq!(until("the node ends", || node.try_wait().unwrap()).code(), Some(0));
+    finish(node);
 }
