@@ -8,6 +8,7 @@
 //! waiting in a queue, in the schedule, held by a node, or a dead letter. Taking a message and recording who holds it is one
 //! step. Each taking has an attempt number, one higher than the last; only the newest may end the task. A node holds by a
 //! lease that it renews; when the lease ends, what it held goes back to the front of its queues in the order it was taken.
+//! What is published as a whole, or sent on in the place of a delivery, is one step.
 //! Within a queue and priority, messages leave in the order they came; 9 is the most urgent priority, 0 the default.
 //!
 //! **What bounds it.** `fetch` never returns more than it was asked for. Depth is bounded by the store, not by memory.

@@ -65,6 +65,23 @@ impl EmbeddedBroker {
             limits: Arc::new(LocalLimits::alone()),
         })
     }
+
+    /// Settles deliveries, each with what is sent in its place, in one step; which were held.
+    async fn settle(&self, batch: Vec<(Held, Release, Option<NewMessage>)>) -> Result<Vec<bool>, BrokerError> {
+        let bytes = batch.iter().filter_map(|(_, _, message)| message.as_ref()).map(|message| message.message.len()).sum();
+        let settled = self.store.write(bytes, move |tx| {
+            let mut answers = Vec::with_capacity(batch.len());
+            for (held, release, instead) in &batch {
+                let held = seq(&held.tag).map(|seq| tx.release(seq, held.attempt, release)).transpose()?.unwrap_or(false);
+                if let Some(message) = instead.as_ref().filter(|_| held) {
+                    tx.publish(message)?;
+                }
+                answers.push(held);
+            }
+            Ok(answers)
+        });
+        settled.await.map_err(StoreError::broker)
+    }
 }
 
 /// Encodes a message; on the caller's thread, for the writer has better things to do.
@@ -129,54 +146,25 @@ impl Broker for EmbeddedBroker {
 
     async fn release(&self, batch: Vec<(Held, Release)>) -> Vec<Result<bool, BrokerError>> {
         let count = batch.len();
-        let released = self.store.write(0, move |tx| {
-            let mut answers = Vec::with_capacity(batch.len());
-            for (held, release) in &batch {
-                let released = seq(&held.tag).map(|seq| tx.release(seq, held.attempt, release)).transpose()?;
-                answers.push(released.unwrap_or(false));
-            }
-            Ok(answers)
-        });
-        match released.await {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error.broker()); count],
+        match self.settle(batch.into_iter().map(|(held, release)| (held, release, None)).collect()).await {
+            Ok(done) => done.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error); count],
         }
     }
 
     async fn send_on(&self, batch: Vec<(Held, Publish)>) -> Vec<Result<bool, BrokerError>> {
-        let (mut moves, mut bytes) = (Vec::with_capacity(batch.len()), 0);
+        let mut moves = Vec::with_capacity(batch.len());
         let mut answers = Vec::with_capacity(batch.len());
         for (held, publish) in batch {
-            answers.push(match encode(&publish) {
-                Ok(message) => {
-                    bytes += message.message.len();
-                    moves.push((held, message));
-                    None
-                }
-                Err(error) => Some(Err(error.broker())),
-            });
+            answers.push(encode(&publish).map(|message| moves.push((held, Release::Ack, Some(message)))).map_err(StoreError::broker));
         }
-        let sent = self.store.write(bytes, move |tx| {
-            let mut done = Vec::with_capacity(moves.len());
-            for (held, message) in &moves {
-                let held = seq(&held.tag).map(|seq| tx.release(seq, held.attempt, &Release::Ack)).transpose()?.unwrap_or(false);
-                if held {
-                    tx.publish(message)?;
-                }
-                done.push(held);
-            }
-            Ok(done)
+        let settled = self.settle(moves).await;
+        let mut done = settled.iter().flatten();
+        let each = answers.into_iter().map(|encoded| {
+            encoded?;
+            settled.as_ref().map(|_| done.next() == Some(&true)).map_err(Clone::clone)
         });
-        match sent.await {
-            Ok(done) => {
-                let mut done = done.into_iter().map(Ok);
-                answers.into_iter().map(|answer| answer.or_else(|| done.next()).unwrap_or(Ok(false))).collect()
-            }
-            Err(error) => {
-                let error = error.broker();
-                answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(error.clone()))).collect()
-            }
-        }
+        each.collect()
     }
 
     async fn queues(&self) -> Result<Vec<QueueStatus>, BrokerError> {

@@ -44,6 +44,7 @@ use crate::{
     redis::{Link, LinkState, RedisOptions, Target, error::KIND},
     schedules::{Schedules, redis::RedisSchedules},
 };
+use publish::Settle;
 pub(crate) use publish::{COMMITS, Payment, Posting};
 pub(crate) use shared::Shared;
 
@@ -100,11 +101,12 @@ impl Broker for RedisBroker {
     }
 
     async fn release(&self, batch: Vec<(Held, Release)>) -> Vec<Result<bool, BrokerError>> {
-        self.shared.release(batch).await
+        self.shared.settle(batch.into_iter().map(|(held, release)| Settle { held, release, instead: None }).collect()).await
     }
 
     async fn send_on(&self, batch: Vec<(Held, Publish)>) -> Vec<Result<bool, BrokerError>> {
-        self.shared.send_on(batch).await
+        let moves = batch.into_iter().map(|(held, publish)| Settle { held, release: Release::Ack, instead: Some(publish) });
+        self.shared.settle(moves.collect()).await
     }
 
     async fn holds(&self, deliveries: &[Held]) -> Result<Vec<bool>, BrokerError> {

@@ -51,8 +51,18 @@ pub(crate) enum Payment {
         id: String,
         letter: Vec<u8>,
     },
+    /// Another message is sent in its place.
+    SentOn(Posting),
     /// It is not held any more.
     Gone,
+}
+
+/// How a delivery is settled.
+pub(super) struct Settle {
+    pub(super) held: Held,
+    pub(super) release: Release,
+    /// What is sent in its place, where it is acknowledged.
+    pub(super) instead: Option<Publish>,
 }
 
 impl Posting {
@@ -81,6 +91,10 @@ impl Payment {
     pub(crate) fn write(&self, batch: &mut Batch, dead_limit: u64) {
         match self {
             Self::Ack | Self::Gone => batch.ack(),
+            Self::SentOn(posting) => {
+                posting.write(batch);
+                batch.ack();
+            }
             Self::Begin => batch.begin(),
             Self::Requeue { list, envelope } => batch.requeue(list, envelope),
             Self::RequeueAfter { queue, id, wait, list, envelope } => batch.requeue_after(queue, id, *wait, list, envelope),
@@ -161,10 +175,11 @@ impl Shared {
         commits.send(&self.link).await.map(drop)
     }
 
-    pub(super) async fn release(&self, batch: Vec<(Held, Release)>) -> Vec<Result<bool, BrokerError>> {
+    /// Settles deliveries, each with what is sent in its place, in one step.
+    pub(super) async fn settle(&self, batch: Vec<Settle>) -> Vec<Result<bool, BrokerError>> {
         let mut answers = Vec::with_capacity(batch.len());
         for slice in batch.chunks(COMMITS) {
-            match self.release_slice(slice).await {
+            match self.settle_slice(slice).await {
                 Ok(done) => answers.extend(done.into_iter().map(Ok)),
                 Err(error) => answers.extend(slice.iter().map(|_| Err(error.clone().into()))),
             }
@@ -172,47 +187,22 @@ impl Shared {
         answers
     }
 
-    /// Sends messages in the place of deliveries.
-    pub(super) async fn send_on(&self, batch: Vec<(Held, Publish)>) -> Vec<Result<bool, BrokerError>> {
-        let mut answers = Vec::with_capacity(batch.len());
-        for slice in batch.chunks(COMMITS) {
-            match self.send_slice_on(slice).await {
-                Ok(done) => answers.extend(done.into_iter().map(Ok)),
-                Err(error) => answers.extend(slice.iter().map(|_| Err(error.clone().into()))),
+    async fn settle_slice(&self, slice: &[Settle]) -> Result<Vec<bool>, RedisError> {
+        let wanted: Vec<(&DeliveryTag, u32, &Release)> =
+            slice.iter().map(|Settle { held, release, .. }| (&held.tag, held.attempt, release)).collect();
+        let mut payments = self.payments(&wanted).await?;
+        for (settle, payment) in slice.iter().zip(&mut payments) {
+            if let (Some(publish), Payment::Ack) = (&settle.instead, &payment) {
+                *payment = Payment::SentOn(self.posting(publish).await?);
             }
         }
-        answers
-    }
-
-    async fn send_slice_on(&self, slice: &[(Held, Publish)]) -> Result<Vec<bool>, RedisError> {
-        let mut postings = Vec::with_capacity(slice.len());
-        for (_, publish) in slice {
-            postings.push(self.posting(publish).await?);
-        }
-        self.declare(postings.iter().map(Posting::queue)).await?;
-        let sent: Vec<usize> = (0..slice.len()).filter(|at| self.may_hold(&slice[*at].0.tag, slice[*at].0.attempt)).collect();
-        let mut commits = Batch::new(&self.keys, self.db(), None, sent.len());
-        for at in &sent {
-            commits.held(&slice[*at].0.tag);
-            postings[*at].write(&mut commits);
-            commits.ack();
-            commits.end();
-        }
-        let mut done = vec![false; slice.len()];
-        for (at, outcome) in sent.iter().zip(commits.send(&self.link).await?) {
-            done[*at] = matches!(outcome, Outcome::Done(_));
-        }
-        self.let_go(sent.iter().map(|at| slice[*at].0.tag.as_str()));
-        Ok(done)
-    }
-
-    async fn release_slice(&self, slice: &[(Held, Release)]) -> Result<Vec<bool>, RedisError> {
-        let wanted: Vec<(&DeliveryTag, u32, &Release)> = slice.iter().map(|(held, release)| (&held.tag, held.attempt, release)).collect();
-        let payments = self.payments(&wanted).await?;
+        let instead =
+            payments.iter().filter_map(|payment| if let Payment::SentOn(posting) = payment { Some(posting.queue()) } else { None });
+        self.declare(instead).await?;
         let sent: Vec<usize> = (0..slice.len()).filter(|at| !matches!(payments[*at], Payment::Gone)).collect();
         let mut commits = Batch::new(&self.keys, self.db(), None, sent.len());
         for at in &sent {
-            commits.held(&slice[*at].0.tag);
+            commits.held(&slice[*at].held.tag);
             payments[*at].write(&mut commits, self.options.max_dead_letters);
             commits.end();
         }
@@ -222,7 +212,7 @@ impl Shared {
         }
         // Refused or settled: either way this process does not hold them any more.
         let ended = sent.iter().filter(|at| payments[**at].ends() || !done[**at]);
-        self.let_go(ended.map(|at| slice[*at].0.tag.as_str()));
+        self.let_go(ended.map(|at| slice[*at].held.tag.as_str()));
         Ok(done)
     }
 
