@@ -1,7 +1,7 @@
 //! The Redis ledger: broker and results on one server, an ending is one step of one script.
 //!
 //! **What it owns.** References to the broker's inside and to the names of results. **Who sends to it.** The aggregator and the
-//! client. **What it does.** It writes a batch of commits as the arguments of `commit.lua`: the script looks at every fence,
+//! client. **What it does.** It writes a batch of commits as the arguments of one script: it looks at every fence,
 //! then changes the results' database, then the broker's; nobody else comes between. A fence is a field of `unacked` that is
 //! new at each taking, so whoever restores a message, node or Celery worker, ends the attempt before.
 //!

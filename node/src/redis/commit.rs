@@ -1,7 +1,7 @@
 //! The one script that changes what is durable, and how its arguments are written.
 //!
 //! Broker and ledger share it: publishing is a commit without a fence, releasing one with the fence of the delivery. What the
-//! arguments mean stands at the top of `scripts/commit.lua`.
+//! arguments mean stands at the top of `scripts/batch.lua`.
 
 use std::time::Duration;
 
@@ -17,7 +17,15 @@ use super::{
     script::Script,
 };
 
-static COMMIT: Script = Script::new("commit", concat!(include_str!("scripts/record.lua"), include_str!("scripts/commit.lua")));
+static COMMIT: Script = Script::new(
+    "commit",
+    concat!(
+        include_str!("scripts/record.lua"),
+        include_str!("scripts/batch.lua"),
+        include_str!("scripts/chords.lua"),
+        include_str!("scripts/commit.lua")
+    ),
+);
 
 /// Commits being written down.
 pub(crate) struct Batch {

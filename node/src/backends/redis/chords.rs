@@ -1,4 +1,4 @@
-//! Chords as Celery keeps them in Redis (wire contract §4.2; 5.7's scripts PART and CLOSE are part of `commit.lua`).
+//! Chords as Celery keeps them in Redis (wire contract §4.2; 5.7's scripts PART and CLOSE are part of `chords.lua`).
 //!
 //! A chord's last part claims it, for [`RedisOptions::chord_grace`]; whoever has the claim concludes. Chords that nodes know of
 //! are listed in a set of their own, so that one whose claimant died is found again.
