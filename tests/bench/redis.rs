@@ -102,6 +102,7 @@ pub(crate) async fn run(with_peers: bool) {
     let broker = RedisBroker::open(Target::parse(&server.url(0)).unwrap(), RedisOptions::default());
     let Backbone { broker, backend, ledger } = Backbone::redis(broker, Target::parse(&server.url(1)).unwrap(), RedisOptions::default());
     let builder = Node::builder().name("bench").queues(["drain"]).concurrency(64).prefetch_multiplier(8);
+    DONE.store(0, Ordering::Relaxed);
     let (begun, before) = (Instant::now(), cpu(&server));
     let node = builder.backbone(broker, backend, ledger).task(nothing).start().await.unwrap();
     until_async("everything is done", || async {
