@@ -10,7 +10,7 @@ use ractor::{Actor, ActorRef, rpc::CallResult};
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::{NodeId, QueueName, TaskName};
-use umbel_scheduler::{Settings, autoscale::Bounds};
+use umbel_scheduler::{Settings, autoscale::Bounds, devices::Devices};
 
 use crate::{
     actors::{
@@ -215,6 +215,7 @@ pub struct NodeBuilder {
     concurrency: usize,
     autoscale: Option<Bounds>,
     prefetch_multiplier: u32,
+    devices: Devices,
     lease: Duration,
     about: About,
     gossip: Option<GossipOptions>,
@@ -236,6 +237,7 @@ impl Default for NodeBuilder {
             concurrency: std::thread::available_parallelism().map_or(1, usize::from),
             autoscale: None,
             prefetch_multiplier: 4,
+            devices: Devices::default(),
             lease: Duration::from_millis(2500),
             about: About::this_process(),
             gossip: None,
@@ -292,6 +294,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn prefetch_multiplier(mut self, multiplier: u32) -> Self {
         self.prefetch_multiplier = multiplier;
+        self
+    }
+
+    /// The devices of which each slot of an executor gets one: its own while there are enough, else in turn. None by default.
+    #[must_use]
+    pub fn devices(mut self, devices: Devices) -> Self {
+        self.devices = devices;
         self
     }
 
@@ -421,6 +430,7 @@ impl NodeBuilder {
             node,
             settings,
             queues: watch::Sender::new(queues),
+            devices: self.devices,
             lease: self.lease,
             about,
             gossip,

@@ -15,6 +15,7 @@ pub mod canvas;
 pub mod chord;
 pub mod control;
 pub mod crontab;
+pub mod devices;
 mod effect;
 pub mod election;
 #[cfg(test)]

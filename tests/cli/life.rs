@@ -120,6 +120,41 @@ fn commands_are_tasks() {
     drop(worker);
 }
 
+/// Goal: a GPU role has a slot for each device that the environment names, and says so; where slots have to share, or there is
+/// nothing, that is said before the node is ready.
+#[test]
+fn a_gpu_role_gives_each_slot_its_device() {
+    let home = tempfile::tempdir().unwrap();
+    let toml = "[http]\nlisten = \"127.0.0.1:0\"\n[tasks.\"gpu.which\"]\ncommand = [\"sh\", \"-c\", \"echo $$CUDA_VISIBLE_DEVICES\"]\n";
+    std::fs::write(home.path().join("umbel.toml"), toml).unwrap();
+    let run = |store: &str, visible: &str, args: &[&str]| {
+        let store = format!("umbel://{}/{store}", home.path().display());
+        let call = node().args(args).env("HOME", home.path()).env("CELERY_BROKER_URL", store).env("CUDA_VISIBLE_DEVICES", visible);
+        call.within(home.path())
+    };
+    let said = |store: &str| std::fs::read_to_string(home.path().join(format!("log-{store}"))).unwrap();
+    let start = |store: &str, visible: &str, args: &[&str]| {
+        let log = std::fs::File::create(home.path().join(format!("log-{store}"))).unwrap();
+        let worker = Killed(run(store, visible, args).command().stderr(log).spawn().unwrap());
+        until("the worker says what it has", || said(store).contains("slots      ").then_some(()));
+        worker
+    };
+    let gpu = start("a", "GPU-1,GPU-2", &["--role", "gpu", "-n", "gpu@test"]);
+    let log = said("a");
+    assert!(log.contains("devices    GPU-1  GPU-2   (CUDA_VISIBLE_DEVICES)") && log.contains("slots      2"), "{log}");
+    assert!(!log.contains("share"), "{log}");
+    let show = run("a", "", &["nodes", "show", "gpu@test"]).run();
+    assert!(show.stdout.contains("devices   GPU-1  GPU-2   (of the slots of command)"), "{}{}", show.stdout, show.stderr);
+    let call = ["call", "gpu.which", "--queue", "celery.gpu", "--wait", "-t", "60"];
+    let which = run("a", "", &call).run();
+    assert!(which.stdout.contains("GPU-1") ^ which.stdout.contains("GPU-2"), "{}{}", which.stdout, which.stderr);
+    let shared = start("b", "0,1", &["--role", "gpu", "-c", "3"]);
+    assert!(said("b").contains("3 slots share 2 devices: up to 2 tasks meet on one; -c 2 gives each its own"), "{}", said("b"));
+    let none = start("c", "-1", &["--role", "gpu", "-c", "1"]);
+    assert!(said("c").contains("no device was found (CUDA_VISIBLE_DEVICES names none)"), "{}", said("c"));
+    drop((gpu, shared, none));
+}
+
 /// Killed with the test.
 struct Killed(std::process::Child);
 

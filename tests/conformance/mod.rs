@@ -1,6 +1,7 @@
 //! The conformance suites, on every implementation.
 
 mod amqp;
+mod devices;
 mod embedded;
 mod killed;
 mod limits;

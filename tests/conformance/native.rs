@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use umbel::{
     Context, Task, Value,
     executors::{
-        Executor, Job, Order,
+        Executor, Job, Opening, Order,
         native::{NativeExecutor, TaskFailure, TaskResult},
     },
     proto::{Invocation, Map, Outcome, QueueName, Signature, TaskId, TimeLimit},
@@ -203,7 +203,7 @@ async fn limits(ctx: &Context) -> (Option<f64>, Option<f64>, bool) {
 
 async fn outcome_of(executor: &NativeExecutor, signature: Signature, order: Order) -> Outcome {
     let invocation = Invocation::new(signature.task.clone(), TaskId::from("t"), &signature.args, &signature.kwargs).unwrap();
-    let mut slot = executor.open().await.unwrap();
+    let mut slot = executor.open(Opening::default()).await.unwrap();
     let (job, _orders) = job(executor, invocation, order);
     wait::soon("the run", slot.run(job)).await.unwrap()
 }
@@ -291,7 +291,7 @@ async fn a_task_sees_its_limits_and_how_much_is_left() {
     let (job, _orders) = job(&executor, invocation, Order::Run);
     let limits = TimeLimit { soft_secs: Some(1.0), hard_secs: Some(3600.0) };
     let job = Job { limits, deadline: Some(umbel::clock::now() + 3_600_000), ..job };
-    let mut slot = executor.open().await.unwrap();
+    let mut slot = executor.open(Opening::default()).await.unwrap();
     match wait::soon("the run", slot.run(job)).await.unwrap() {
         Outcome::Success { value, .. } => {
             assert_eq!(value, Value::List(vec![Value::Float(1.0), Value::Float(3600.0), Value::Bool(true)]));
@@ -337,7 +337,7 @@ async fn runs_that_cannot_be_ended_are_counted_and_bounded() {
     let executor = NativeExecutor::builder().task(stubborn).task(blocks_its_thread).task(echo).task(add).max_abandoned(2).build();
     for task in [stubborn::s(), blocks_its_thread::s()] {
         let invocation = Invocation::new(task.task, TaskId::from("t"), &[], &Map::new()).unwrap();
-        let mut slot = executor.open().await.unwrap();
+        let mut slot = executor.open(Opening::default()).await.unwrap();
         let (sender, mut progress) = mpsc::channel(1);
         let (job, orders) = job(&executor, invocation, Order::Run);
         let job = Job { progress: sender, ..job };
@@ -350,7 +350,7 @@ async fn runs_that_cannot_be_ended_are_counted_and_bounded() {
     assert_eq!(executor.abandoned_runs(), 2);
     // No further thread is started, but whoever waits for one can still be ended; futures are free to run.
     let invocation = Invocation::new(echo::name(), TaskId::from("t"), &[Value::Int(1)], &Map::new()).unwrap();
-    let mut slot = executor.open().await.unwrap();
+    let mut slot = executor.open(Opening::default()).await.unwrap();
     let (job, orders) = job(&executor, invocation, Order::Run);
     let (outcome, sum) = tokio::join!(wait::soon("the run", slot.run(job)), async {
         let sum = value_of(&executor, add::s(1, 2)).await;
@@ -413,7 +413,7 @@ async fn composites_sent_as_tasks_take_themselves_apart() {
 async fn what_ends_because_it_was_told_to_is_terminated() {
     let executor = NativeExecutor::builder().task(heeds).build();
     let invocation = Invocation::new(heeds::s().task, TaskId::from("t"), &[], &Map::new()).unwrap();
-    let mut slot = executor.open().await.unwrap();
+    let mut slot = executor.open(Opening::default()).await.unwrap();
     let (job, orders) = job(&executor, invocation, Order::Run);
     let running = tokio::spawn(async move { slot.run(job).await });
     wait::until_async("it runs", || async { BEGUN.load(Ordering::Acquire).then_some(()) }).await;

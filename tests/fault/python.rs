@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use umbel::{
     executors::{
-        Executor, Job, Order, Progress,
+        Executor, Job, Opening, Order, Progress,
         python::{PythonExecutor, PythonOptions},
     },
     proto::{Invocation, Map, Outcome, TaskId, TaskName, TimeLimit, Value},
@@ -90,7 +90,7 @@ async fn hard_kills_leave_nothing_behind() {
     options.directory = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance"));
     options.keeps_states = true;
     let (executor, _) = PythonExecutor::start(options).await.unwrap();
-    let mut slot = soon("a slot", executor.open()).await.unwrap();
+    let mut slot = soon("a slot", executor.open(Opening::default())).await.unwrap();
     let mut settled = None;
     for round in 0..kills() {
         let (job, orders, mut progress) = job(&executor, "conformance.stubborn", &[]);

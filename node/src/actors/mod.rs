@@ -48,6 +48,7 @@ use umbel_proto::{Invocation, NodeId, QueueName};
 use umbel_scheduler::{
     Settings, TaskSpec,
     autoscale::Bounds,
+    devices::Devices,
     placement::{Offer, Why},
     window,
 };
@@ -77,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Arc<Settings>,
     /// The queues it takes from. Remote control changes them; the fetch loop follows.
     pub(crate) queues: watch::Sender<Vec<QueueName>>,
+    /// The devices of its slots.
+    pub(crate) devices: Devices,
     /// How long it keeps what it holds when it falls silent.
     pub(crate) lease: Duration,
     /// What it says of itself to others on the same broker.

@@ -26,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::{Millis, Outcome, TaskId};
 use umbel_scheduler::{
     admission::{self, Arrival, Refusal, Verdict},
+    devices::Device,
     placement::Offer,
     restart::{Restart, RestartMeter},
     revocation::Revoked,
@@ -48,7 +49,7 @@ use super::{
 };
 use crate::{
     clock,
-    executors::{Executor, Progress, SlotDied},
+    executors::{Executor, Opening, Progress, SlotDied},
     facts::Fact,
 };
 
@@ -275,14 +276,24 @@ impl State {
     }
 
     async fn open_slot(&mut self, index: usize) -> Result<(), ActorProcessingErr> {
-        let seat = &mut self.seats[index];
-        seat.incarnation += 1;
-        let place = SlotPlace { index, incarnation: seat.incarnation };
-        let args = SlotArgs { executor: self.executor.clone(), pool: self.myself.clone(), place, faults: self.shared.faults.clone() };
+        self.seats[index].incarnation += 1;
+        let place = SlotPlace { index, incarnation: self.seats[index].incarnation };
+        let args = SlotArgs {
+            executor: self.executor.clone(),
+            opening: Opening { slot: index, device: self.device(index) },
+            pool: self.myself.clone(),
+            place,
+            faults: self.shared.faults.clone(),
+        };
         let (actor, _) = ExecutorSlot::spawn_linked(None, ExecutorSlot, args, self.myself.get_cell()).await?;
         self.by_actor.insert(actor.get_id(), index);
-        seat.actor = Some(actor);
+        self.seats[index].actor = Some(actor);
         Ok(())
+    }
+
+    /// The device of a slot, for as long as there is that slot.
+    fn device(&self, index: usize) -> Option<Device> {
+        self.shared.devices.of_slot(index).filter(|_| self.executor.has_devices())
     }
 
     fn slot_opened(&mut self, place: SlotPlace, process: Option<Arc<AtomicU32>>) {
@@ -412,6 +423,7 @@ impl State {
             executor: self.executor.kind(),
             slots: self.slots(),
             processes: self.processes(),
+            devices: self.devices(),
             alive: self.seats.iter().filter(|seat| seat.open).count(),
             waiting: self.waiting.len() + self.ahead.len(),
             slot_restarts: self.slot_restarts,

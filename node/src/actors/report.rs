@@ -124,6 +124,8 @@ pub struct PoolReport {
     pub slot_restarts: u64,
     /// The processes of its slots, one for each; the node's own where they have none.
     pub processes: Vec<u32>,
+    /// The devices of its slots, one for each; empty where they have none.
+    pub devices: Vec<String>,
     /// What runs.
     pub running: Vec<RunningTask>,
     /// Whether it takes no more tasks.

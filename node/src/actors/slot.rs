@@ -17,7 +17,7 @@ use super::{
     pool::{PoolMsg, SlotPlace},
 };
 use crate::{
-    executors::{Executor, Job, Progress, Slot},
+    executors::{Executor, Job, Opening, Progress, Slot},
     fault::Faults,
 };
 
@@ -30,6 +30,7 @@ pub(crate) struct ExecutorSlot;
 /// What it is started with.
 pub(crate) struct SlotArgs {
     pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) opening: Opening,
     pub(crate) pool: ActorRef<PoolMsg>,
     /// Where it is in the pool.
     pub(crate) place: SlotPlace,
@@ -65,7 +66,7 @@ impl Actor for ExecutorSlot {
 
     // Here rather than in `pre_start`, which would keep the pool waiting: opening may start a process.
     async fn post_start(&self, _: ActorRef<SlotMsg>, state: &mut State) -> Result<(), ActorProcessingErr> {
-        let slot = state.slot.insert(state.args.executor.open().await?);
+        let slot = state.slot.insert(state.args.executor.open(state.args.opening.clone()).await?);
         let process = slot.process();
         cast(&state.args.pool, PoolMsg::SlotOpened { place: state.args.place, process });
         Ok(())

@@ -18,6 +18,7 @@ mod dead;
 mod demo;
 mod describe;
 mod dev;
+mod devices;
 mod doctor;
 mod entries;
 mod exit;

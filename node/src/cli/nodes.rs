@@ -131,6 +131,12 @@ fn show(said: &Json, why: bool, screen: &Screen) -> Result<(), Failure> {
         if why {
             writeln!(out, "because   {}", said["why"].as_str().unwrap_or("it does not say"))?;
         }
+        for pool in said["pools"].as_array().into_iter().flatten() {
+            let devices: Vec<&str> = pool["devices"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+            if !devices.is_empty() {
+                writeln!(out, "devices   {}   (of the slots of {})", devices.join("  "), pool["executor"].as_str().unwrap_or_default())?;
+            }
+        }
         if let Some(gossip) = said["gossip"].as_object() {
             writeln!(out, "gossip    {}", gossip["address"].as_str().unwrap_or_default())?;
         }

@@ -92,7 +92,10 @@ pub(super) async fn load(
     let shown = interpreter.to_string();
     let mut options = PythonOptions::new(app.value.clone(), interpreter);
     options.hostname.clone_from(&config.worker.name.value);
-    options.concurrency = config.worker.concurrency.resolve(config::cpus());
+    // A plan that cannot be made is told of by the caller.
+    let plan = config::plan(config).ok();
+    let slots = plan.map(|plan| super::devices::slots(&plan, &super::devices::of(&plan)));
+    options.concurrency = slots.unwrap_or_else(|| config.worker.concurrency.resolve(config::cpus()));
     options.loglevel = level(&config.log.level);
     options.settings = config.celery.iter().filter_map(|(name, value)| Some((name.clone(), json(&value.value)?))).collect();
     options.env = env(config);

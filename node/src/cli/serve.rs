@@ -152,10 +152,12 @@ pub(super) async fn start(
     executors.extend(commands.map(|commands| Arc::new(commands) as Arc<dyn Executor>));
     let mut specs: Vec<_> = executors.iter().flat_map(|executor| executor.tasks()).collect();
     specs.extend(coroutines.iter().flat_map(|coroutines| coroutines.tasks()));
+    let devices = super::devices::of(plan);
     let mut builder = Node::builder()
         .name(config.worker.name.value.as_str())
         .queues(plan.queues.iter().cloned())
-        .concurrency(plan.concurrency.resolve(config::cpus()))
+        .concurrency(super::devices::slots(plan, &devices))
+        .devices(devices)
         .prefetch_multiplier(u32::try_from(config.worker.prefetch_multiplier.value).unwrap_or(4))
         .settings(settings.clone())
         .describe(description)

@@ -13,12 +13,13 @@ use crate::{
     NativeExecutor,
     config::{Config, Plan, UrlKind},
     executors::python::AppReport,
+    scheduler::devices::Devices,
 };
 
 /// Run tasks: take them from the broker until told to stop
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
-    /// What the node does: all, cpu, io, beat, dashboard, or a role declared in umbel.toml
+    /// What the node does: all, cpu, io, gpu, beat, dashboard, or a role declared in umbel.toml
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
     /// Send scheduled tasks as well, whatever the role says
@@ -181,12 +182,14 @@ pub(super) fn run_with(
             Failure::new(Exit::Usage, "cannot start the node", "this role runs no tasks, and this version does nothing else in it");
         return Err(failure
             .value_from(config.role.value.clone(), config.role.origin.to_string())
-            .hint("choose --role all, cpu, io, or your own"));
+            .hint("choose --role all, cpu, io, gpu, or your own"));
     }
     if app.is_none() {
         serve::log(&config)?;
     }
-    for remark in remarks(app.is_some()) {
+    let devices = super::devices::of(&plan);
+    let slots = plan.autoscale.map_or_else(|| super::devices::slots(&plan, &devices), |bounds| bounds.max);
+    for remark in remarks(app.is_some()).into_iter().chain(super::devices::remark(&plan, &devices, slots)) {
         note(screen, &remark);
     }
     let store = (broker.kind == UrlKind::Embedded).then(|| place::store_file(&config, &broker));
@@ -203,10 +206,10 @@ pub(super) fn run_with(
     done
 }
 
-fn slots(plan: &Plan) -> String {
+fn slots(plan: &Plan, devices: &Devices) -> String {
     match plan.autoscale {
         Some(bounds) => format!("{} to {}, as many as there is work for", bounds.min, bounds.max),
-        None => plan.concurrency.resolve(crate::config::cpus()).to_string(),
+        None => super::devices::slots(plan, devices).to_string(),
     }
 }
 
@@ -214,6 +217,7 @@ fn banner(config: &Config, plan: &Plan, broker: &str, running: &serve::Running, 
     let queues: Vec<&str> = plan.queues.iter().map(|queue| queue.as_str()).collect();
     let results = config.results.as_ref().map_or_else(|| "none".to_owned(), |url| url.to_string());
     let name = running.node.name();
+    let devices = super::devices::of(plan);
     let python = app.map(|app| {
         let AppReport { python, celery, .. } = &app.report;
         format!("python     {python}, celery {celery}   {}", app.interpreter)
@@ -227,11 +231,12 @@ fn banner(config: &Config, plan: &Plan, broker: &str, running: &serve::Running, 
             "queues     {}",
             if queues.is_empty() { "none: this node only sends scheduled tasks".to_owned() } else { queues.join("  ") }
         ),
-        format!("slots      {}", slots(plan)),
+        format!("slots      {}", slots(plan, &devices)),
         format!("tasks      {}", if running.tasks.is_empty() { "none but the built-in ones".to_owned() } else { running.tasks.join("  ") }),
         format!("{name} ready."),
     ];
     let [first, rest @ ..] = lines;
-    let lines: Vec<String> = [first].into_iter().chain(python).chain(rest).map(|line| format!("  {line}")).collect();
+    let lines: Vec<String> =
+        [first].into_iter().chain(python).chain(super::devices::line(&devices)).chain(rest).map(|line| format!("  {line}")).collect();
     super::output::say(screen, &lines.join("\n"));
 }

@@ -22,7 +22,7 @@ pub static KEYS: &[Key] = &[
         "The interpreter the application is installed for. Without it: the active environment, .venv, uv, poetry, PATH.",
     )
     .flag("--python"),
-    Key::new("role", Text, "What the node does: all, cpu, io, beat, dashboard, or a role declared under [roles].")
+    Key::new("role", Text, "What the node does: all, cpu, io, gpu, beat, dashboard, or a role declared under [roles].")
         .flag("--role")
         .default("all"),
     // Broker and results
@@ -122,7 +122,12 @@ pub static KEYS: &[Key] = &[
     Key::new("roles.io.queues", List, "The queues of --role io. Without it: the default queue's name with .io behind it.")
         .celery(&["io_queue"]),
     Key::new("roles.*.queues", List, "The queues of a role of your own."),
-    Key::new("roles.*.concurrency", Concurrency, "How many tasks run at a time in this role."),
+    Key::new("roles.*.concurrency", Concurrency, "How many tasks run at a time in this role. Without it: worker.concurrency, or the number of its devices."),
+    Key::new(
+        "roles.*.devices",
+        List,
+        "Devices, such as GPUs, of which each slot gets its own: as CUDA_VISIBLE_DEVICES names them; auto finds them, none is for none. Default: auto for --role gpu, else none.",
+    ),
     Key::new("routes.*", Route, "Where tasks of this name or pattern go. The first pattern that matches wins."),
     Key::new("limits.*.rate", Rate, "How often tasks of this name may start, in the whole cluster."),
     Key::new("limits.*.key", Text, "Counts calls with different keys apart: {0} and {name} stand for arguments."),

@@ -3,7 +3,7 @@
 use umbel_proto::QueueName;
 use umbel_scheduler::autoscale::Bounds;
 
-use super::{Config, ConfigError, Sourced, kind::Concurrency, raw::Name, suggest::closest};
+use super::{Config, ConfigError, Origin, Sourced, kind::Concurrency, raw::Name, suggest::closest};
 
 /// What a node does.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,8 @@ pub struct Plan {
     pub concurrency: Sourced<Concurrency>,
     /// In its place: as many as there is work for, within bounds.
     pub autoscale: Option<Bounds>,
+    /// The devices that its slots get, by name; `auto` stands for those that are found.
+    pub devices: Option<Sourced<Vec<String>>>,
     /// Whether it may send scheduled tasks.
     pub beat: bool,
     /// Whether it answers for the whole cluster: dashboard, cluster-wide metrics.
@@ -21,7 +23,13 @@ pub struct Plan {
 }
 
 /// The roles that need no declaration.
-pub const ROLES: &[&str] = &["all", "cpu", "io", "beat", "dashboard"];
+pub const ROLES: &[&str] = &["all", "cpu", "io", "gpu", "beat", "dashboard"];
+
+/// In the place of devices: those that are found.
+pub const AUTO: &str = "auto";
+
+/// In the place of devices: none.
+pub const NONE: &str = "none";
 
 /// What the configured role means.
 ///
@@ -29,7 +37,8 @@ pub const ROLES: &[&str] = &["all", "cpu", "io", "beat", "dashboard"];
 /// * `all` takes from the default queue and those of cpu, io and beat, as far as somebody declared them: a queue that
 ///   nobody asked for would show up in every `inspect active_queues` of a plain Celery shop. Queues of roles of the user's
 ///   own are left to those roles: work for a machine with a GPU is of no use elsewhere.
-/// * `cpu` and `io` take from their declared queues, else from the default queue's name with `.cpu` or `.io` behind it.
+/// * `cpu`, `io` and `gpu` take from their declared queues, else from the default queue's name with `.cpu`, `.io` or `.gpu` behind it.
+/// * `gpu` gives each slot one of the devices that are found, and another role of those it names.
 /// * A role's own concurrency is stronger than the worker's unless that was given at a stronger level: `-c 2` on the
 ///   command line beats `roles.io.concurrency = 32` in the file.
 ///
@@ -49,7 +58,7 @@ pub fn plan(config: &Config) -> Result<Plan, ConfigError> {
         "beat" | "dashboard" => Vec::new(),
         _ => match declared.and_then(|declared| declared.queues.clone()) {
             Some(queues) => queues.value,
-            None if matches!(role, "cpu" | "io") => vec![format!("{default}.{role}")],
+            None if matches!(role, "cpu" | "io" | "gpu") => vec![format!("{default}.{role}")],
             None if declared.is_some() => {
                 let name = Name::new(["roles", role, "queues"]).to_string();
                 let error = ConfigError::new(name, config.role.origin.clone(), "is missing, so the role has nothing to take");
@@ -66,6 +75,7 @@ pub fn plan(config: &Config) -> Result<Plan, ConfigError> {
         queues: Vec::new(),
         concurrency: config.worker.concurrency.clone(),
         autoscale: None,
+        devices: declared.and_then(|declared| declared.devices.clone()).or_else(|| (role == "gpu").then(found)),
         beat: config.beat_enabled.as_ref().map_or(matches!(role, "all" | "beat"), |enabled| enabled.value),
         dashboard: matches!(role, "all" | "dashboard"),
     };
@@ -80,6 +90,10 @@ pub fn plan(config: &Config) -> Result<Plan, ConfigError> {
         plan.concurrency = own;
     }
     Ok(plan)
+}
+
+fn found() -> Sourced<Vec<String>> {
+    Sourced { value: vec![AUTO.to_owned()], origin: Origin::BuiltIn }
 }
 
 fn unknown(config: &Config) -> ConfigError {

@@ -48,7 +48,7 @@ fn comment(key: &Key) -> String {
 
 fn about(table: &str) -> &'static str {
     match table {
-        "roles.*" => "# A role of your own; the node takes it by --role gpu.\n",
+        "roles.*" => "# A role of your own; the node takes it by --role video.\n",
         "limits.*" => "# Once for each task that is limited.\n",
         "tasks.*" => "# Once for each command that is a task.\n",
         "schedules.*" => "# Once for each entry.\n",
@@ -58,7 +58,7 @@ fn about(table: &str) -> &'static str {
 
 fn example_table(table: &str) -> String {
     let own = match table {
-        "roles.*" => "gpu",
+        "roles.*" => "video",
         "limits.*" => "\"app.tasks.call_api\"",
         "tasks.*" => "\"video.thumbnail\"",
         "schedules.*" => "nightly",

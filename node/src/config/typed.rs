@@ -133,6 +133,8 @@ pub struct Role {
     pub queues: Option<Sourced<Vec<String>>>,
     /// Its slots.
     pub concurrency: Option<Sourced<Concurrency>>,
+    /// The devices of its slots.
+    pub devices: Option<Sourced<Vec<String>>>,
 }
 
 /// How a task is limited.
@@ -228,6 +230,7 @@ impl Config {
             roles: below(&resolved, "roles", |name, at| Role {
                 queues: resolved.get(&at("queues")),
                 concurrency: resolved.get(&at("concurrency")),
+                devices: resolved.get(&at("devices")),
                 name,
             }),
             routes: flat(&resolved, "routes"),

@@ -18,7 +18,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 use umbel_proto::{GroupId, Invocation, Map, Millis, QueueName, ResultTuple, Signature, TaskId, TaskName, TimeLimit, Value};
-use umbel_scheduler::TaskSpec;
+use umbel_scheduler::{TaskSpec, devices::Device};
 
 pub use retry::RetryRequest;
 pub use send::{SendError, Sent};
@@ -48,12 +48,13 @@ struct Inner {
     orders: watch::Receiver<Order>,
     progress: mpsc::Sender<Progress>,
     client: Option<Client>,
+    device: Option<Device>,
     children: Mutex<Vec<ResultTuple>>,
     runtime: Handle,
 }
 
 impl Context {
-    pub(crate) fn new(job: &Job, client: Option<Client>) -> Self {
+    pub(crate) fn new(job: &Job, client: Option<Client>, device: Option<Device>) -> Self {
         Self(Arc::new(Inner {
             invocation: Arc::clone(&job.invocation),
             spec: Arc::clone(&job.spec),
@@ -64,6 +65,7 @@ impl Context {
             orders: job.orders.clone(),
             progress: job.progress.clone(),
             client,
+            device,
             children: Mutex::default(),
             runtime: Handle::current(),
         }))
@@ -88,7 +90,7 @@ impl Context {
             orders: watch::channel(Order::Run).1,
             progress: mpsc::channel(1).0,
         };
-        Self::new(&job, None)
+        Self::new(&job, None, None)
     }
 
     /// The task's id, the same through all of its retries.
@@ -145,6 +147,12 @@ impl Context {
     /// stores of your own as a fencing token, and have them refuse lower ones than they have seen for this task id.
     pub fn attempt(&self) -> u32 {
         self.0.attempt
+    }
+
+    /// The device that this run is to use, such as `0` or `GPU-8932f937`, where its node gives each slot one. The process that Rust
+    /// tasks run in sees them all.
+    pub fn device(&self) -> Option<&str> {
+        self.0.device.as_ref().map(|device| &*device.name)
     }
 
     /// The message, headers of the caller's own included (`headers.other`).

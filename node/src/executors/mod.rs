@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use umbel_proto::{Invocation, Millis, Outcome, QueueName, TaskName, TimeLimit, Value};
-use umbel_scheduler::TaskSpec;
+use umbel_scheduler::{TaskSpec, devices::Device};
 
 use crate::client::Client;
 
@@ -41,8 +41,23 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// Told once by the node, before the first slot is opened: what tasks may send others with.
     fn attach(&self, _client: Client) {}
 
+    /// Whether each slot can have a device of its own. Those that share a process share what that sees.
+    fn has_devices(&self) -> bool {
+        true
+    }
+
     /// Makes room for one more task at a time.
-    async fn open(&self) -> Result<Box<dyn Slot>, SlotDied>;
+    async fn open(&self, opening: Opening) -> Result<Box<dyn Slot>, SlotDied>;
+}
+
+/// What a slot is opened with.
+#[derive(Debug, Clone, Default)]
+pub struct Opening {
+    /// Its number in its pool. The slot that takes the place of one that died has the same.
+    pub slot: usize,
+    /// The device its tasks are to use, if there are devices. A slot that takes another's place leaves it alone until nothing of the
+    /// other's is left.
+    pub device: Option<Device>,
 }
 
 /// Room for one task at a time.

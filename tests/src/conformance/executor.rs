@@ -22,7 +22,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
-use umbel::executors::{Executor, Job, Order, Progress, Slot};
+use umbel::executors::{Executor, Job, Opening, Order, Progress, Slot};
 use umbel_proto::{Invocation, Map, Outcome, QueueName, Signature, TaskError, TaskId, TaskName, TimeLimit, Value};
 use umbel_scheduler::TaskSpec;
 
@@ -103,7 +103,7 @@ fn job(executor: &dyn Executor, task: &str, args: &[Value]) -> (Job, Ends) {
 }
 
 async fn open(executor: &dyn Executor) -> Box<dyn Slot> {
-    soon("a slot to open", executor.open()).await.expect("a slot")
+    soon("a slot to open", executor.open(Opening::default())).await.expect("a slot")
 }
 
 async fn run(slot: &mut dyn Slot, job: Job) -> Outcome {

@@ -143,7 +143,7 @@ fn pool(report: Option<&NodeReport>) -> Value {
     let slots = main.map_or(0, |pool| pool.slots);
     let waiting: usize = pools.iter().map(|pool| pool.waiting).sum();
     let running: usize = pools.iter().map(|pool| pool.running.len()).sum();
-    map([
+    let mut pool = map([
         ("implementation", format!("umbel:{}", kinds.join("+")).into()),
         ("max-concurrency", Value::Int(i64::try_from(slots).unwrap_or(i64::MAX))),
         ("processes", Value::List(processes)),
@@ -161,7 +161,15 @@ fn pool(report: Option<&NodeReport>) -> Value {
                 ("inqueues", map([("total", Value::Int(i64::try_from(waiting).unwrap_or(i64::MAX))), ("active", Value::Int(0))])),
             ]),
         ),
-    ])
+    ]);
+    // Celery has no word for it: said only where there is something to say.
+    let devices = pools.iter().map(|pool| &pool.devices).find(|devices| !devices.is_empty());
+    if let (Value::Map(pool), Some(devices)) = (&mut pool, devices) {
+        let of = |pool: &PoolReport| !pool.devices.is_empty();
+        let devices = main.filter(|main| of(main)).map_or(devices, |main| &main.devices);
+        pool.insert("devices".to_owned(), Value::List(devices.iter().map(|device| device.as_str().into()).collect()));
+    }
+    pool
 }
 
 /// As Celery's `Autoscaler.info`.

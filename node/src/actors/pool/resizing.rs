@@ -22,6 +22,12 @@ impl State {
         self.seats.iter().filter(|seat| !seat.retired).map(process).map(|process| if process == 0 { here } else { process }).collect()
     }
 
+    /// The devices of its slots, where they have any.
+    pub(super) fn devices(&self) -> Vec<String> {
+        let stays = (0..self.seats.len()).filter(|index| !self.seats[*index].retired);
+        stays.filter_map(|index| Some(self.device(index)?.name.to_string())).collect()
+    }
+
     /// Has `slots` slots from now on; at least one.
     pub(super) async fn resize(&mut self, slots: usize) -> Result<(), ActorProcessingErr> {
         let slots = slots.max(1);

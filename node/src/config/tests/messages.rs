@@ -51,15 +51,15 @@ fn mistakes_in_the_file() {
         ),
         (
             "role = \"iO\"",
-            "role = \"iO\" (umbel.toml:1) is not a role; did you mean io? roles are all, cpu, io, beat, dashboard; declare your own under [roles.iO]",
+            "role = \"iO\" (umbel.toml:1) is not a role; did you mean io? roles are all, cpu, io, gpu, beat, dashboard; declare your own under [roles.iO]",
         ),
         (
-            "role = \"gpu\"",
-            "role = \"gpu\" (umbel.toml:1) is not a role; did you mean cpu? roles are all, cpu, io, beat, dashboard; declare your own under [roles.gpu]",
+            "role = \"video\"",
+            "role = \"video\" (umbel.toml:1) is not a role; roles are all, cpu, io, gpu, beat, dashboard; declare your own under [roles.video]",
         ),
         (
-            "role = \"gpu\"\n[roles.gpu]\nconcurrency = 1",
-            "roles.gpu.queues (umbel.toml:1) is missing, so the role has nothing to take; add: queues = [\"gpu\"]",
+            "role = \"video\"\n[roles.video]\nconcurrency = 1",
+            "roles.video.queues (umbel.toml:1) is missing, so the role has nothing to take; add: queues = [\"video\"]",
         ),
         (
             "[routes]\n\"a.*\" = { queue = \"x\", quueue = \"y\" }",

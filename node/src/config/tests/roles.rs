@@ -8,12 +8,14 @@ fn queues(given: Given<'_>) -> Vec<String> {
 
 #[test]
 fn roles_choose_queues() {
-    let toml = "[roles.gpu]\nqueues = [\"gpu\", \"gpu\"]\n[roles.cpu]\nqueues = [\"c\"]\n[beat]\nqueue = \"b\"\n";
+    let toml =
+        "[roles.gpu]\nqueues = [\"gpu\", \"gpu\"]\n[roles.video]\nqueues = [\"v\"]\n[roles.cpu]\nqueues = [\"c\"]\n[beat]\nqueue = \"b\"\n";
     for (flags, expected) in [
         (&[][..], &["celery", "c", "b"][..]),
         (&[("--role", "cpu")], &["c"]),
         (&[("--role", "io")], &["celery.io"]),
         (&[("--role", "gpu")], &["gpu"]),
+        (&[("--role", "video")], &["v"]),
         (&[("--role", "beat")], &[]),
         (&[("--role", "dashboard")], &[]),
         (&[("--role", "cpu"), ("-Q", "x, y,x")], &["x", "y"]),
@@ -22,6 +24,19 @@ fn roles_choose_queues() {
     }
     assert_eq!(queues(Given::default()), ["celery"], "queues that nobody declared are nobody's");
     assert_eq!(queues(Given { env: &[("UMBEL_ROLES_GPU_QUEUES", "g1,g2"), ("UMBEL_ROLE", "gpu")], ..Given::default() }), ["g1", "g2"]);
+}
+
+/// A role has the devices it names; `gpu` those that are found, and any other role none.
+#[test]
+fn devices_of_a_role() {
+    let toml = "[roles.video]\nqueues = [\"v\"]\ndevices = [\"0\", \"GPU-1\"]\n";
+    let devices =
+        |toml, flags, env| plan(&Given { toml, flags, env, ..Given::default() }.config()).unwrap().devices.map(|found| found.value);
+    assert_eq!(devices(toml, &[("--role", "video")], &[]).as_deref(), Some(&["0".to_owned(), "GPU-1".to_owned()][..]));
+    assert_eq!(devices(toml, &[("--role", "gpu")], &[]).as_deref(), Some(&[AUTO.to_owned()][..]));
+    assert_eq!(devices(toml, &[("--role", "gpu")], &[("UMBEL_ROLES_GPU_DEVICES", "none")]).as_deref(), Some(&[NONE.to_owned()][..]));
+    assert_eq!(devices(toml, &[("--role", "cpu")], &[]), None);
+    assert_eq!(queues(Given { flags: &[("--role", "gpu")], ..Given::default() }), ["celery.gpu"]);
 }
 
 /// A role's own concurrency is stronger, unless the general one was given at a stronger level.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use umbel_proto::{Map, TaskError, Timestamp, Value, codec::Serializer};
+use umbel_scheduler::devices::Device;
 
 use super::{find::find, keeper::Request, task::CommandTask, template::Arguments};
 use crate::executors::Job;
@@ -16,11 +17,11 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Everything that `job` makes of `task`.
+    /// Everything that `job` makes of `task`, with the slot's device.
     ///
     /// # Errors
     /// The task's failure: arguments that cannot be read or are missing, a program that is not there.
-    pub(super) fn new(task: &CommandTask, job: &Job) -> Result<Self, Box<TaskError>> {
+    pub(super) fn new(task: &CommandTask, job: &Job, device: Option<&Device>) -> Result<Self, Box<TaskError>> {
         let headers = &job.invocation.headers;
         let (args, kwargs) = job
             .invocation
@@ -38,7 +39,7 @@ impl Call {
         let from = Arguments { args: &args, kwargs: &kwargs, known: &known };
         let words: Vec<String> = task.templates.iter().map(|template| template.fill(&from)).collect::<Result<_, _>>()?;
         let deadline = job.deadline.map(|at| Timestamp::from_millis(at).as_str().to_owned());
-        let env = environment(task, &known, deadline.as_deref());
+        let env = environment(task, &known, deadline.as_deref(), device);
         let path = env.get("PATH").map_or("", String::as_str);
         let program = find(&words[0], path, task.cwd.as_deref()).map_err(|not_found| {
             let text = format!("the command {:?} {}", words[0], not_found.reason);
@@ -67,7 +68,12 @@ impl Call {
 }
 
 /// The allowed part of the node's environment, and what is known of the call.
-fn environment(task: &CommandTask, known: &[(&'static str, String)], deadline: Option<&str>) -> BTreeMap<String, String> {
+fn environment(
+    task: &CommandTask,
+    known: &[(&'static str, String)],
+    deadline: Option<&str>,
+    device: Option<&Device>,
+) -> BTreeMap<String, String> {
     let mut env = task.env.clone();
     for (name, value) in known {
         // A task name may hold anything; a variable holds anything but NUL.
@@ -75,6 +81,9 @@ fn environment(task: &CommandTask, known: &[(&'static str, String)], deadline: O
     }
     if let Some(deadline) = deadline {
         env.insert("UMBEL_DEADLINE".to_owned(), deadline.to_owned());
+    }
+    for (name, value) in device.iter().flat_map(|device| device.env()) {
+        env.insert(name.to_owned(), value.to_owned());
     }
     env
 }

@@ -18,6 +18,7 @@
 //! * on stdin, `{"args": [...], "kwargs": {...}, "task": {"id", "name", "root_id", "attempt", "retries", "queue", "deadline"}}`;
 //! * of the node's environment `PATH`, `HOME`, `LANG`, `LC_ALL`, `TZ`, `TMPDIR` and what `env` names; what `set_env` sets;
 //!   and `UMBEL_TASK_ID`, `UMBEL_TASK_NAME`, `UMBEL_ROOT_ID`, `UMBEL_QUEUE`, `UMBEL_ATTEMPT`, `UMBEL_RETRIES`, `UMBEL_DEADLINE`;
+//! * where its node has devices, the one of its slot: in `CUDA_VISIBLE_DEVICES` (or that of HIP or ROCm) and in `UMBEL_DEVICE`;
 //! * descriptor 3 (its number is in `UMBEL_PROGRESS_FD`): a line `{"state": "PROGRESS", "meta": ...}` there is the task's state;
 //! * SIGTERM to its whole process group at the soft limit and when it is revoked, SIGKILL `kill_grace` later or at the hard
 //!   limit. It cannot gain privileges.
@@ -58,7 +59,7 @@ pub use task::Defaults;
 
 use crate::{
     config::{Config, ConfigErrors, TaskConfig},
-    executors::{Executor, Slot, SlotDied},
+    executors::{Executor, Opening, Slot, SlotDied},
 };
 use find::find;
 use keeper::Launcher;
@@ -152,7 +153,7 @@ impl Executor for CommandExecutor {
         self.task(task).map(|task| Arc::clone(&task.spec))
     }
 
-    async fn open(&self) -> Result<Box<dyn Slot>, SlotDied> {
-        Ok(Box::new(CommandSlot::new(self.clone())))
+    async fn open(&self, opening: Opening) -> Result<Box<dyn Slot>, SlotDied> {
+        Ok(Box::new(CommandSlot::new(self.clone(), opening.device)))
     }
 }

@@ -22,12 +22,13 @@ use tokio::{
 };
 use tracing::Instrument;
 use umbel_proto::{Outcome, TaskError};
+use umbel_scheduler::devices::Device;
 
 use super::{
     CommandExecutor,
     call::Call,
     ending::{self, Ending, Stopped},
-    keeper::{Keeper, Launcher, Report},
+    keeper::{Keeper, Report},
     output::{ProgressLines, Reader, Tail, Writer},
     task::CommandTask,
 };
@@ -40,12 +41,13 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct CommandSlot {
     executor: CommandExecutor,
+    device: Option<Device>,
     process: Arc<AtomicU32>,
 }
 
 impl CommandSlot {
-    pub(super) fn new(executor: CommandExecutor) -> Self {
-        Self { executor, process: Arc::default() }
+    pub(super) fn new(executor: CommandExecutor, device: Option<Device>) -> Self {
+        Self { executor, device, process: Arc::default() }
     }
 }
 
@@ -57,7 +59,7 @@ impl Slot for CommandSlot {
         let Some(task) = self.executor.task(&headers.task) else {
             return Ok(Outcome::Failure(TaskError::new("celery.exceptions", "NotRegistered", headers.task.as_str())));
         };
-        let outcome = run(&task, self.executor.launcher(), job, &self.process).instrument(span).await;
+        let outcome = run(&task, self, job).instrument(span).await;
         self.process.store(0, Ordering::Relaxed);
         outcome
     }
@@ -67,7 +69,7 @@ impl Slot for CommandSlot {
     }
 }
 
-async fn run(task: &Arc<CommandTask>, launcher: &Launcher, job: Job, process: &AtomicU32) -> Result<Outcome, SlotDied> {
+async fn run(task: &Arc<CommandTask>, slot: &CommandSlot, job: Job) -> Result<Outcome, SlotDied> {
     let mut orders = job.orders.clone();
     // A task with a bound of its own waits in its slot: the pool has no room of its own kinds.
     let _room = match &task.room {
@@ -78,11 +80,11 @@ async fn run(task: &Arc<CommandTask>, launcher: &Launcher, job: Job, process: &A
             room = Arc::clone(room).acquire_owned() => room.ok(),
         },
     };
-    let call = match Call::new(task, &job) {
+    let call = match Call::new(task, &job, slot.device.as_ref()) {
         Ok(call) => call,
         Err(error) => return Ok(Outcome::Failure(*error)),
     };
-    let started = Keeper::start(launcher, &call.request).await;
+    let started = Keeper::start(slot.executor.launcher(), &call.request).await;
     let (keeper, pipes) = match started {
         Ok(started) => started,
         Err(error) if error.kind() == io::ErrorKind::ArgumentListTooLong => {
@@ -93,7 +95,7 @@ async fn run(task: &Arc<CommandTask>, launcher: &Launcher, job: Job, process: &A
     let pipe = |error: io::Error| SlotDied { detail: format!("cannot open a pipe: {error}") };
     let run = Run {
         task,
-        process,
+        process: &slot.process,
         job: &job,
         stdin: Writer::new(pipes.stdin, call.stdin).map_err(pipe)?,
         stdout: Reader::new(pipes.stdout).map_err(pipe)?,

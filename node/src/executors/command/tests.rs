@@ -17,7 +17,7 @@ use umbel_proto::{Invocation, Map, Outcome, TaskError, TaskId, TimeLimit, Value}
 use super::*;
 use crate::{
     config::{Env, Inputs},
-    executors::{Job, Order, Progress},
+    executors::{Job, Opening, Order, Progress},
 };
 
 /// Longer than any step takes on the slowest machine; reached only by a test that fails.
@@ -77,7 +77,7 @@ fn job(executor: &CommandExecutor, args: &[Value], kwargs: &[(&str, Value)]) -> 
 }
 
 async fn run(executor: &CommandExecutor, job: Job) -> Outcome {
-    let mut slot = executor.open().await.unwrap();
+    let mut slot = executor.open(Opening::default()).await.unwrap();
     tokio::time::timeout(GENEROUS, slot.run(job)).await.expect("the run ends").expect("the slot lives")
 }
 

@@ -50,7 +50,7 @@ pub(crate) use failure::soft_time_limit;
 
 use crate::{
     client::Client,
-    executors::{Executor, Slot, SlotDied},
+    executors::{Executor, Opening, Slot, SlotDied},
 };
 use slot::{NativeSlot, SharedTask};
 use thread::Abandoned;
@@ -161,8 +161,8 @@ impl Executor for NativeExecutor {
         let _ = self.0.client.set(client);
     }
 
-    async fn open(&self) -> Result<Box<dyn Slot>, SlotDied> {
-        Ok(Box::new(NativeSlot::new(self.clone())))
+    async fn open(&self, opening: Opening) -> Result<Box<dyn Slot>, SlotDied> {
+        Ok(Box::new(NativeSlot::new(self.clone(), opening.device)))
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 use umbel_proto::{Outcome, TaskError};
+use umbel_scheduler::devices::Device;
 
 use super::{
     NativeExecutor, TaskFailure,
@@ -32,6 +33,7 @@ const GRACE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct NativeSlot {
     executor: NativeExecutor,
+    device: Option<Device>,
     thread: Option<Thread>,
 }
 
@@ -44,8 +46,8 @@ enum End {
 }
 
 impl NativeSlot {
-    pub(super) fn new(executor: NativeExecutor) -> Self {
-        Self { executor, thread: None }
+    pub(super) fn new(executor: NativeExecutor, device: Option<Device>) -> Self {
+        Self { executor, device, thread: None }
     }
 
     async fn execute(&mut self, job: &Job, context: &Context) -> Result<End, SlotDied> {
@@ -170,7 +172,7 @@ impl Slot for NativeSlot {
     async fn run(&mut self, job: Job) -> Result<Outcome, SlotDied> {
         let headers = &job.invocation.headers;
         let span = tracing::info_span!("task", task_id = %headers.id, task_name = %headers.task);
-        let context = Context::new(&job, self.executor.client());
+        let context = Context::new(&job, self.executor.client(), self.device.clone());
         let end = self.execute(&job, &context).instrument(span).await?;
         Ok(outcome(end, &job, &context))
     }

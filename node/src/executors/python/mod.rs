@@ -13,6 +13,9 @@
 //! signals, handlers, retries), and tells how it ended. Storing results, sending successors, counting chords and
 //! acknowledging are the node's. What user code sends by itself goes through the application's own producer.
 //!
+//! Where the node has devices, a process is told of its slot's (`CUDA_VISIBLE_DEVICES`) right after the fork, before anything of the
+//! application runs in it. The template has loaded the application by then and saw what the node sees.
+//!
 //! Where only Python can write what is to be written (a pickled body, a result backend the node does not know), the process
 //! uses Celery's own tracer to the end, and leaves the node the acknowledgement: [`umbel_proto::Outcome::Delegated`].
 
@@ -40,7 +43,7 @@ pub use report::{AppEntry, AppReport, AppRoute, AppRow, AppSchedule, AppTask};
 pub use tables::{LookError, Looked, PythonTables, Ran};
 pub use template::StartError;
 
-use crate::executors::{Executor, Slot, SlotDied};
+use crate::executors::{Executor, Opening, Slot, SlotDied};
 use nursery::{Nursery, Pool};
 use shared::Shared;
 use slot::PythonSlot;
@@ -183,10 +186,14 @@ impl Executor for PythonExecutor {
         self.0.tasks.get(task).cloned()
     }
 
-    async fn open(&self) -> Result<Box<dyn Slot>, SlotDied> {
+    fn has_devices(&self) -> bool {
+        self.0.threads.is_none()
+    }
+
+    async fn open(&self, opening: Opening) -> Result<Box<dyn Slot>, SlotDied> {
         match &self.0.threads {
             Some(threads) => Ok(threads.slot()),
-            None => Ok(Box::new(PythonSlot::open(self.0.nursery.clone()).await?)),
+            None => Ok(Box::new(PythonSlot::open(self.0.nursery.clone(), opening).await?)),
         }
     }
 }
@@ -205,7 +212,11 @@ impl Executor for CoroutineExecutor {
         self.0.coroutines.get(task).cloned()
     }
 
-    async fn open(&self) -> Result<Box<dyn Slot>, SlotDied> {
+    fn has_devices(&self) -> bool {
+        false
+    }
+
+    async fn open(&self, _: Opening) -> Result<Box<dyn Slot>, SlotDied> {
         Ok(self.0.event_loop.slot())
     }
 }

@@ -3,11 +3,13 @@
 //! **What it owns.** The template (`bootstrap/template.py`), which has the application loaded; the processes that are ready and
 //! wait for a slot; what is known of how the others ended. **Who sends to it.** Slots that need a process. **What it sends on.**
 //! Processes, to the slot that asked; how each one ended, to whoever has it. **What bounds it.** Slots ask for one at a time and
-//! wait for it; at most [`SPARES`] wait unasked. **When the template dies**, so do all of its children (the kernel sees to it),
+//! wait for it; at most [`SPARES`] wait unasked. A slot with a device gets a process that was told of it, which no spare was: there
+//! are none for it, as one that loads a model while it waits would take the memory of another's. It gets it when its last
+//! process is gone, with all that it had on the device. **When the template dies**, so do all of its children (the kernel sees to it),
 //! their slots find out by their sockets, and another template is started, with growing delays while that fails.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, VecDeque},
     io::{self, IoSlice},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -15,13 +17,18 @@ use std::{
 };
 
 use bytes::BytesMut;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::{
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+    process::{Pid, Signal, kill_process},
+};
 use serde::Deserialize;
 use tokio::{
     io::Interest,
     net::UnixStream,
     sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
 };
+use umbel_scheduler::devices::Device;
 
 use super::{
     child::{Child, Exit, Parts},
@@ -30,7 +37,10 @@ use super::{
     report::AppReport,
     template::{Start, StartError, Template},
 };
-use crate::{actors::chance::Backoff, executors::SlotDied};
+use crate::{
+    actors::chance::Backoff,
+    executors::{Opening, SlotDied},
+};
 
 /// How many processes wait unasked once one had to be replaced, so that the next slot that loses its own waits for nothing.
 const SPARES: usize = 1;
@@ -40,6 +50,9 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Askers in line; there is one a slot.
 const ASKERS: usize = 1024;
+
+/// How long a process that was let go may take to leave its device, before it is killed for the next.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a process is to run tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,9 +96,18 @@ pub(super) struct Nursery {
 
 struct Ask {
     pool: Pool,
+    /// The slot it is for, where that has a device.
+    seat: Option<Seat>,
     /// Whether a process was lost: then the next loss is to cost less.
     replaces: bool,
     reply: oneshot::Sender<Result<Child, SlotDied>>,
+}
+
+/// A slot with a device: one process at a time.
+#[derive(Debug, Clone)]
+struct Seat {
+    slot: usize,
+    device: Device,
 }
 
 impl Nursery {
@@ -116,14 +138,15 @@ impl Nursery {
         told(&mut self.end.subscribe()).await;
     }
 
-    /// A process that can run tasks.
+    /// A process that can run tasks, for the slot that was opened with `opening`.
     ///
     /// # Errors
     /// When none can be started now.
-    pub(super) async fn child(&self, pool: Pool, replaces: bool) -> Result<Child, SlotDied> {
+    pub(super) async fn child(&self, pool: Pool, opening: &Opening, replaces: bool) -> Result<Child, SlotDied> {
         let died = |detail: &str| SlotDied { detail: detail.to_owned() };
         let (reply, answer) = oneshot::channel();
-        self.asks.send(Ask { pool, replaces, reply }).await.map_err(|_| died("the executor has ended"))?;
+        let seat = opening.device.clone().map(|device| Seat { slot: opening.slot, device });
+        self.asks.send(Ask { pool, seat, replaces, reply }).await.map_err(|_| died("the executor has ended"))?;
         let mut child = answer.await.map_err(|_| died("the process that all others are forked from has died"))??;
         match tokio::time::timeout(READY_WITHIN, child.ready()).await {
             Ok(ready) => ready.map(|()| child),
@@ -136,7 +159,7 @@ impl Nursery {
 async fn keep(start: Start, mut template: Template, mut asks: mpsc::Receiver<Ask>, mut end: watch::Receiver<bool>) {
     let mut backoff = Backoff::new();
     loop {
-        let mut keeper = Keeper { pending: HashMap::new(), alive: HashMap::new(), spares: Vec::new(), spares_wanted: 0, next: 0 };
+        let mut keeper = Keeper::default();
         match keeper.serve(&mut template, &mut asks, &mut end).await {
             Served::Released => {
                 drop(keeper);
@@ -167,18 +190,30 @@ enum Served {
 }
 
 /// What is known of one template's children.
+#[derive(Default)]
 struct Keeper {
     /// Those that were asked for and whose number is not known yet.
     pending: HashMap<u64, Pending>,
-    /// Those that live: where to tell how they ended.
-    alive: HashMap<i32, watch::Sender<Option<Exit>>>,
+    /// Those that live.
+    alive: HashMap<i32, Alive>,
+    /// Those who wait until the device of their slot is left, and when that is done by force.
+    held: VecDeque<(Instant, Ask)>,
     spares: Vec<(Pool, Child)>,
     spares_wanted: usize,
     next: u64,
 }
 
+/// A process that lives.
+struct Alive {
+    /// Where to tell how it ended.
+    ended: watch::Sender<Option<Exit>>,
+    /// The slot whose device it has.
+    slot: Option<usize>,
+}
+
 struct Pending {
     pool: Pool,
+    slot: Option<usize>,
     parts: Parts,
     /// Who gets it; nobody if it is a spare.
     reply: Option<oneshot::Sender<Result<Child, SlotDied>>>,
@@ -202,12 +237,19 @@ struct Exited {
 impl Keeper {
     async fn serve(&mut self, template: &mut Template, asks: &mut mpsc::Receiver<Ask>, end: &mut watch::Receiver<bool>) -> Served {
         loop {
+            let late = self.held.front().map(|(until, _)| *until);
             tokio::select! {
                 () = told(end) => return Served::Released,
+                () = at(late) => self.clear(),
                 frame = template.frames.next() => match frame {
-                    Ok(Some(frame)) => if let Err(problem) = self.told(&frame) {
-                        return Served::Died(problem);
-                    },
+                    Ok(Some(frame)) => {
+                        if let Err(problem) = self.told(&frame) {
+                            return Served::Died(problem);
+                        }
+                        if frame.kind == Kind::Exited && let Err(error) = self.release(template).await {
+                            return Served::Died(error.to_string());
+                        }
+                    }
                     Ok(None) => return Served::Died(template.epitaph().await),
                     Err(error) => return Served::Died(error.to_string()),
                 },
@@ -222,7 +264,14 @@ impl Keeper {
     }
 
     async fn asked(&mut self, template: &Template, ask: Ask) -> io::Result<()> {
-        let Ask { pool, replaces, reply } = ask;
+        let Ask { pool, seat, replaces, reply } = ask;
+        if let Some(seat) = seat {
+            if self.is_taken(seat.slot) {
+                self.held.push_back((Instant::now() + LEAVE_WITHIN, Ask { pool, seat: Some(seat), replaces, reply }));
+                return Ok(());
+            }
+            return self.fork(template, pool, Some(seat), Some(reply)).await;
+        }
         if replaces {
             self.spares_wanted = SPARES;
         }
@@ -230,16 +279,52 @@ impl Keeper {
         match spare {
             // An asker that is gone gives it back to nobody: it ends by itself.
             Some(index) => drop(reply.send(Ok(self.spares.swap_remove(index).1))),
-            None => self.fork(template, pool, Some(reply)).await?,
+            None => self.fork(template, pool, None, Some(reply)).await?,
         }
         let coming = self.pending.values().filter(|pending| pending.reply.is_none()).count();
         if self.spares.len() + coming < self.spares_wanted {
-            self.fork(template, pool, None).await?;
+            self.fork(template, pool, None, None).await?;
         }
         Ok(())
     }
 
-    async fn fork(&mut self, template: &Template, pool: Pool, reply: Option<oneshot::Sender<Result<Child, SlotDied>>>) -> io::Result<()> {
+    /// Whether a process has the device of this slot, or will in a moment.
+    fn is_taken(&self, slot: usize) -> bool {
+        let pending = self.pending.values().map(|pending| pending.slot);
+        pending.chain(self.alive.values().map(|alive| alive.slot)).any(|taken| taken == Some(slot))
+    }
+
+    /// Serves those who have waited for a device that is free now.
+    async fn release(&mut self, template: &Template) -> io::Result<()> {
+        // Who waits no more gets none.
+        self.held.retain(|(_, ask)| !ask.reply.is_closed());
+        let free = |(_, ask): &(Instant, Ask)| ask.seat.as_ref().is_none_or(|seat| !self.is_taken(seat.slot));
+        let Some(index) = self.held.iter().position(free) else { return Ok(()) };
+        match self.held.remove(index) {
+            Some((_, ask)) => self.asked(template, ask).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends by force what keeps the longest of those that wait from the device of its slot.
+    fn clear(&mut self) {
+        let Some((_, ask)) = self.held.pop_front() else { return };
+        let slot = ask.seat.as_ref().map(|seat| seat.slot);
+        // They have not been waited for, as the template would have told: the numbers are still theirs.
+        for pid in self.alive.iter().filter(|(_, alive)| alive.slot == slot).filter_map(|(pid, _)| Pid::from_raw(*pid)) {
+            tracing::warn!(pid = pid.as_raw_nonzero(), "a Python process that was let go does not end; it is killed for the next one");
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        self.held.push_back((Instant::now() + LEAVE_WITHIN, ask));
+    }
+
+    async fn fork(
+        &mut self,
+        template: &Template,
+        pool: Pool,
+        seat: Option<Seat>,
+        reply: Option<oneshot::Sender<Result<Child, SlotDied>>>,
+    ) -> io::Result<()> {
         self.next += 1;
         let (parts, theirs) = match Parts::new() {
             Ok(made) => made,
@@ -250,11 +335,12 @@ impl Keeper {
                 return Ok(());
             }
         };
-        let head = format!("{{\"child\":{},\"pool\":\"{}\",\"size\":{}}}", self.next, pool.as_str(), pool.size());
+        let env: BTreeMap<_, _> = seat.iter().flat_map(|seat| seat.device.env()).collect();
+        let head = serde_json::json!({ "child": self.next, "pool": pool.as_str(), "size": pool.size(), "env": env }).to_string();
         let mut bytes = BytesMut::new();
         frame::pack(Kind::Fork, head.as_bytes(), b"", &mut bytes);
         send_with(template.socket.as_ref(), &bytes, &theirs.each_ref().map(OwnedFd::as_fd)).await?;
-        self.pending.insert(self.next, Pending { pool, parts, reply });
+        self.pending.insert(self.next, Pending { pool, slot: seat.map(|seat| seat.slot), parts, reply });
         Ok(())
     }
 
@@ -264,9 +350,9 @@ impl Keeper {
         match frame.kind {
             Kind::Forked => {
                 let Forked { child, pid } = serde_json::from_slice(&frame.head).map_err(wrong)?;
-                let Some(Pending { pool, parts, reply }) = self.pending.remove(&child) else { return Ok(()) };
+                let Some(Pending { pool, slot, parts, reply }) = self.pending.remove(&child) else { return Ok(()) };
                 let (ended, end) = watch::channel(None);
-                self.alive.insert(pid, ended);
+                self.alive.insert(pid, Alive { ended, slot });
                 let child = parts.child(pid, end);
                 match reply {
                     Some(reply) => drop(reply.send(Ok(child))),
@@ -275,8 +361,8 @@ impl Keeper {
             }
             Kind::Exited => {
                 let Exited { pid, code, signal } = serde_json::from_slice(&frame.head).map_err(wrong)?;
-                if let Some(ended) = self.alive.remove(&pid) {
-                    let _ = ended.send(Some(Exit { code, signal }));
+                if let Some(alive) = self.alive.remove(&pid) {
+                    let _ = alive.ended.send(Some(Exit { code, signal }));
                 }
                 self.spares.retain(|(_, child)| child.pid() != pid);
             }
@@ -303,6 +389,13 @@ pub(super) async fn send_with(socket: &UnixStream, bytes: &[u8], descriptors: &[
             .await?;
     }
     Ok(())
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits until it is told to end.

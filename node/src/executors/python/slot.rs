@@ -2,7 +2,7 @@
 //!
 //! **What it owns.** A process, and the run it is in. **Who sends to it.** The pool, a job at a time. **What it sends on.** The
 //! outcome, and progress. **What bounds it.** One run. A process that has run as many tasks as it may, or has been killed for its
-//! task's sake, is replaced by another before the next run; the nursery has one waiting. **When the process dies** under a
+//! task's sake, is replaced by another before the next run; the nursery has one waiting, unless slots have devices. **When the process dies** under a
 //! task, that is the outcome: the slot lives on with another process, which tells those who listen in Python of the loss
 //! (`bootstrap/requests.py`). **When the slot dies**, or a run is dropped, so does the process.
 
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     clock,
-    executors::{Job, Order, Progress, Slot, SlotDied},
+    executors::{Job, Opening, Order, Progress, Slot, SlotDied},
 };
 
 /// Numbers of runs, each used once: an order that comes late is for nobody.
@@ -41,6 +41,7 @@ const HEAR_WITHIN: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct PythonSlot {
     nursery: Nursery,
+    opening: Opening,
     child: Option<Child>,
     /// The number of its process, for people.
     pid: Arc<AtomicU32>,
@@ -51,10 +52,10 @@ impl PythonSlot {
     ///
     /// # Errors
     /// When no process can be started.
-    pub(super) async fn open(nursery: Nursery) -> Result<Self, SlotDied> {
-        let child = nursery.child(Pool::Processes, false).await?;
+    pub(super) async fn open(nursery: Nursery, opening: Opening) -> Result<Self, SlotDied> {
+        let child = nursery.child(Pool::Processes, &opening, false).await?;
         let pid = Arc::new(AtomicU32::new(child.pid().unsigned_abs()));
-        Ok(Self { nursery, child: Some(child), pid })
+        Ok(Self { nursery, opening, child: Some(child), pid })
     }
 
     /// The slot's process, or another in its place.
@@ -62,7 +63,7 @@ impl PythonSlot {
         match self.child.take() {
             Some(child) if !child.is_dead() => Ok(child),
             _ => {
-                let child = self.nursery.child(Pool::Processes, true).await?;
+                let child = self.nursery.child(Pool::Processes, &self.opening, true).await?;
                 self.pid.store(child.pid().unsigned_abs(), Ordering::Relaxed);
                 Ok(child)
             }

@@ -1,5 +1,7 @@
 //! What goes into a command and what comes out of it.
 
+use umbel_scheduler::devices::Devices;
+
 use super::*;
 
 #[tokio::test]
@@ -46,6 +48,20 @@ async fn the_environment_is_scrubbed() {
         "UMBEL_TASK_NAME=t",
     ];
     assert_eq!(lines, expected);
+}
+
+/// Whatever the user has set or passed on: the device is the slot's.
+#[tokio::test]
+async fn the_device_of_the_slot_is_in_the_environment() {
+    let toml =
+        "[tasks.t]\ncommand = [\"sh\", \"-c\", \"echo $$CUDA_VISIBLE_DEVICES $$UMBEL_DEVICE\"]\nset_env = { CUDA_VISIBLE_DEVICES = \"7\" }";
+    let executor = executor(toml).0;
+    let devices = Devices::named(&["0", "GPU-1"], "umbel.toml:1", &|_| None);
+    for (slot, seen) in [(0, "0 0"), (1, "GPU-1 GPU-1"), (2, "0 0")] {
+        let mut slot = executor.open(Opening { slot, device: devices.of_slot(slot) }).await.unwrap();
+        let outcome = tokio::time::timeout(GENEROUS, slot.run(job(&executor, &[], &[]).job)).await.unwrap().unwrap();
+        assert_eq!(success(outcome), Value::from(seen));
+    }
 }
 
 /// Nothing of the node is open in a command but its four ends. What this process was itself handed by whoever started it,

@@ -152,6 +152,8 @@ class Template:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for descriptor in (self.wake_reader, self.wake_writer, self.channel.sock.detach()):
             os.close(descriptor)
+        # Before anything of the application runs here: the device of its slot.
+        os.environ.update(head["env"])
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
