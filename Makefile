@@ -30,7 +30,12 @@ hard-kills: ## Kill 500 Python processes under their tasks and look for what is 
 
 chaos: ## Kill and freeze nodes of five for five minutes under load (UMBEL_CHAOS_SECS, _RATE, _EVERY, _SEED)
 	UMBEL_CHAOS_SECS=$(or $(UMBEL_CHAOS_SECS),300) UMBEL_CHAOS_RATE=$(or $(UMBEL_CHAOS_RATE),300) UMBEL_CHAOS_EVERY=$(or $(UMBEL_CHAOS_EVERY),5) \
-		cargo test --release -p umbel-tests --test all -- --nocapture --test-threads 1 cluster::kills
+		cargo test --release -p umbel-tests --test all -- --nocapture --test-threads 1 --skip rabbitmq cluster::kills
+
+chaos-amqp: ## The same on RabbitMQ
+	UMBEL_CHAOS_SECS=$(or $(UMBEL_CHAOS_SECS),300) UMBEL_CHAOS_RATE=$(or $(UMBEL_CHAOS_RATE),300) UMBEL_CHAOS_EVERY=$(or $(UMBEL_CHAOS_EVERY),5) \
+		cargo test --release -p umbel-tests --test all -- --nocapture --test-threads 1 \
+		cluster::kills::nodes_that_are_killed_and_frozen_lose_nothing_on_rabbitmq cluster::kills::a_rolling_restart_is_not_noticed_on_rabbitmq
 
 gossip: ## Fifty nodes gossip for ten minutes and lose one datagram in twenty (NODES=50, SECS=600)
 	UMBEL_GOSSIP_NODES=$(or $(NODES),50) UMBEL_GOSSIP_SECS=$(or $(SECS),600) \

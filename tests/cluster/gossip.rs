@@ -13,7 +13,7 @@ use umbel_tests::{
     wait::{soon, until_async},
 };
 
-use super::rig::{self, node_on};
+use super::rig::{self, Ground, node_on};
 
 /// Waits until `view` shows what `look` wants.
 async fn sees(view: &mut watch::Receiver<Arc<ClusterView>>, what: &str, look: impl Fn(&ClusterView) -> bool) {
@@ -24,15 +24,13 @@ fn state(view: &ClusterView, node: &str) -> Option<MemberState> {
     view.members.get(node).map(|member| member.state)
 }
 
-async fn gossiping(server: &RedisServer, name: &str, secret: &str) -> Node {
-    node_on(server, name, Some(GossipOptions::loopback(KeyRing::new(secret, [])))).await
+async fn gossiping(ground: &Ground, name: &str, secret: &str) -> Node {
+    node_on(ground, name, Some(GossipOptions::loopback(KeyRing::new(secret, [])))).await
 }
 
 /// Goal: nodes that know nothing but their broker find each other; one that is killed is down, one that stops has left, one
 /// that starts again under its name is back, and nothing is started twice for it.
-#[tokio::test(flavor = "multi_thread")]
-async fn nodes_of_one_broker_form_a_cluster() {
-    let server = RedisServer::default();
+async fn form(server: Ground) {
     let secret = "a secret of some length";
     let (a, b, c) = tokio::join!(gossiping(&server, "a", secret), gossiping(&server, "b", secret), gossiping(&server, "c", secret));
     let mut views = [a.cluster(), b.cluster(), c.cluster()];
@@ -59,10 +57,20 @@ async fn nodes_of_one_broker_form_a_cluster() {
     assert_eq!(a.cluster().borrow().others().count(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_one_broker_form_a_cluster() {
+    form(Ground::redis(RedisServer::default())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_one_rabbitmq_form_a_cluster() {
+    form(Ground::rabbit()).await;
+}
+
 /// Goal: who does not have the secret is not heard and hears nobody, and yet the broker tells of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_are_not_listened_to() {
-    let server = RedisServer::default();
+    let server = Ground::redis(RedisServer::default());
     let a = gossiping(&server, "a", "a secret of some length").await;
     let b = gossiping(&server, "b", "another secret of some length").await;
     sees(&mut a.cluster(), "the broker tells of b", |view| state(view, "b") == Some(MemberState::Unheard)).await;
@@ -79,7 +87,7 @@ async fn strangers_are_not_listened_to() {
 /// Goal: without gossip a node knows the others by their leases, and runs tasks as ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_tell_of_those_that_do_not_gossip() {
-    let server = RedisServer::default();
+    let server = Ground::redis(RedisServer::default());
     let (a, b) = tokio::join!(node_on(&server, "a", None), node_on(&server, "b", None));
     sees(&mut a.cluster(), "b holds a lease", |view| state(view, "b") == Some(MemberState::Alive)).await;
     assert!(!a.cluster().borrow().gossips);

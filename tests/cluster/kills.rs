@@ -7,7 +7,10 @@ use std::{env, thread, time::Duration};
 
 use umbel_tests::{servers::redis::RedisServer, wait::until};
 
-use super::processes::{Cluster, now};
+use super::{
+    processes::{Cluster, now},
+    rig::Ground,
+};
 use crate::fault::crash::verdict::{Verdict, Watcher};
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -35,10 +38,8 @@ fn noticed(cluster: &Cluster, victim: &str, others: &[&str], at: u128) -> Vec<u1
 
 /// Goal: whoever is killed or frozen, nothing is lost, nothing finished twice, every chord concluded once; and all others see that
 /// a killed node is down.
-#[test]
-fn nodes_that_are_killed_and_frozen_lose_nothing() {
-    let server = RedisServer::durable();
-    let mut cluster = Cluster::of(&server);
+fn kill_and_freeze(ground: &Ground) {
+    let mut cluster = Cluster::on(&ground.urls());
     let names = ["n0", "n1", "n2", "n3", "n4"];
     names.iter().for_each(|name| cluster.start(name));
     cluster.formed(&names);
@@ -83,10 +84,8 @@ fn nodes_that_are_killed_and_frozen_lose_nothing() {
 }
 
 /// Goal: nodes that are restarted one after the other lose nothing and start nothing twice.
-#[test]
-fn a_rolling_restart_is_not_noticed() {
-    let server = RedisServer::durable();
-    let mut cluster = Cluster::of(&server);
+fn restart_one_by_one(ground: &Ground) {
+    let mut cluster = Cluster::on(&ground.urls());
     let names = ["n0", "n1", "n2"];
     names.iter().for_each(|name| cluster.start(name));
     cluster.formed(&names);
@@ -118,4 +117,24 @@ fn a_rolling_restart_is_not_noticed() {
     verdict.assert(false);
     assert_eq!(verdict.interrupted(), 0, "started twice: {verdict}");
     names.iter().for_each(|name| cluster.stop(name));
+}
+
+#[test]
+fn nodes_that_are_killed_and_frozen_lose_nothing() {
+    kill_and_freeze(&Ground::redis(RedisServer::durable()));
+}
+
+#[test]
+fn nodes_that_are_killed_and_frozen_lose_nothing_on_rabbitmq() {
+    kill_and_freeze(&Ground::rabbit());
+}
+
+#[test]
+fn a_rolling_restart_is_not_noticed() {
+    restart_one_by_one(&Ground::redis(RedisServer::durable()));
+}
+
+#[test]
+fn a_rolling_restart_is_not_noticed_on_rabbitmq() {
+    restart_one_by_one(&Ground::rabbit());
 }

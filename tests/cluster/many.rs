@@ -18,7 +18,7 @@ use umbel::{
 };
 use umbel_tests::{servers::redis::RedisServer, wait::soon};
 
-use super::rig::node_on;
+use super::rig::{Ground, node_on};
 
 fn setting(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
@@ -43,7 +43,7 @@ async fn traffic(node: &Node) -> Traffic {
 async fn many_nodes_are_quiet_and_sure() {
     let (count, secs) = (setting("UMBEL_GOSSIP_NODES", 10), setting("UMBEL_GOSSIP_SECS", 10));
     fault::lose_gossip(u32::try_from(setting("UMBEL_GOSSIP_LOSS", 50)).unwrap());
-    let server = RedisServer::default();
+    let server = Ground::redis(RedisServer::default());
     let mut nodes = Vec::new();
     for number in 0..count {
         let options = GossipOptions::loopback(KeyRing::new("a secret of some length", []));

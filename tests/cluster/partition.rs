@@ -6,7 +6,10 @@ use umbel::{Client, client::KnownTasks, scheduler::Settings};
 use umbel_proto::Signature;
 use umbel_tests::{
     crash,
-    servers::redis::{RedisServer, Setup},
+    servers::{
+        rabbit::{self, RabbitServer},
+        redis::{self, RedisServer},
+    },
     wait::until,
 };
 
@@ -87,15 +90,9 @@ fn begun(cluster: &Cluster) -> Vec<(String, u32)> {
 }
 
 /// Goal: what a node holds that is cut off runs elsewhere; healed, its late endings change nothing and it takes work again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_cut_off_is_done_without() {
-    let net = Net::new();
-    let bind = format!("127.0.0.1 {}", net.near_ip());
-    let options =
-        ["--bind".to_owned()].into_iter().chain(bind.split(' ').map(str::to_owned)).chain(["--protected-mode".to_owned(), "no".to_owned()]);
-    let server = RedisServer::start(Setup { options: options.collect(), ..Setup::default() });
-    let url = |db: u8| server.url(db).replace("127.0.0.1", &net.near_ip());
-    let mut cluster = Cluster::on(url);
+async fn cut_off(net: &Net, urls: [String; 2]) {
+    let urls = urls.map(|url| url.replace("127.0.0.1", &net.near_ip()));
+    let mut cluster = Cluster::on(&urls);
     cluster.variables = vec![("UMBEL_TEST_SLOTS", "20"), ("UMBEL_TEST_HOLD", "10000")];
     let netns = ["ip", "netns", "exec", &net.name];
     let (far, near) = (format!("{}:0", net.far_ip()), format!("{}:0", net.near_ip()));
@@ -147,4 +144,26 @@ async fn a_node_that_is_cut_off_is_done_without() {
     assert_eq!(last.get::<String>(std::time::Duration::from_secs(60)).await.unwrap(), "hold/last");
     let held: u64 = backbone.broker.queues().await.unwrap().iter().map(|queue| queue.ready + queue.held).sum();
     assert_eq!(held, 0, "nothing is left over");
+}
+
+/// A Redis server that is reached from both sides.
+fn redis_on(net: &Net) -> RedisServer {
+    let options = ["--bind", "127.0.0.1", &net.near_ip(), "--protected-mode", "no"].map(str::to_owned);
+    RedisServer::start(redis::Setup { options: options.into(), ..redis::Setup::default() })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_is_done_without() {
+    let net = Net::new();
+    let server = redis_on(&net);
+    cut_off(&net, [server.url(0), server.url(1)]).await;
+}
+
+/// RabbitMQ gives away what a node holds when it has heard nothing from it for two to three heartbeats, of a second each here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_from_rabbitmq_is_done_without() {
+    let net = Net::new();
+    let rabbit = RabbitServer::start(rabbit::Setup { addresses: vec![net.near_ip()], ..rabbit::Setup::default() });
+    let results = redis_on(&net);
+    cut_off(&net, [format!("{}?heartbeat=1", rabbit.url()), results.url(1)]).await;
 }

@@ -7,9 +7,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use umbel_tests::{crash, servers::redis::RedisServer, wait::until};
+use umbel_tests::{crash, wait::until};
 
-/// A cluster of processes on one Redis server, and the folder they write to.
+/// A cluster of processes on one broker, and the folder they write to.
 pub(super) struct Cluster {
     pub(super) folder: tempfile::TempDir,
     /// Variables of nodes that are started from now on.
@@ -18,15 +18,11 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Nobody yet, on the databases of `server` that `url` leads to.
-    pub(super) fn on(url: impl Fn(u8) -> String) -> Self {
+    /// Nobody yet, with messages and results at these addresses.
+    pub(super) fn on(urls: &[String; 2]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(crash::REDIS), format!("{}\n{}", url(0), url(1))).unwrap();
+        fs::write(folder.path().join(crash::REDIS), urls.join("\n")).unwrap();
         Self { folder, variables: Vec::new(), nodes: Vec::new() }
-    }
-
-    pub(super) fn of(server: &RedisServer) -> Self {
-        Self::on(|db| server.url(db))
     }
 
     pub(super) fn path(&self) -> PathBuf {

@@ -48,7 +48,8 @@ pub struct AmqpOptions {
     pub max_dead_letters: u64,
     /// How long an order not to run something holds.
     pub revoke_expires: Duration,
-    /// How often both sides say that they are there. Two in a row missed are a dead connection.
+    /// How often both sides say that they are there. Two in a row missed are a dead connection: what a node held that is
+    /// cut off is given to others after two to three times this.
     pub heartbeat: Duration,
     /// How long a message is held by one delivery before it is held by another. RabbitMQ closes the channel of a consumer
     /// that holds one for longer than its `consumer_timeout` (half an hour unless set): this must be well below it.
@@ -67,7 +68,7 @@ impl Default for AmqpOptions {
             delayed_type: QueueType::Quorum,
             max_dead_letters: 100_000,
             revoke_expires: Duration::from_secs(7 * 24 * 60 * 60),
-            heartbeat: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(5),
             hold: Duration::from_secs(600),
             schedule_log: 2_000_000,
             name: format!("umbel-{}", crate::redis::instance()),

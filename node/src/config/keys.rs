@@ -35,7 +35,7 @@ pub static KEYS: &[Key] = &[
     Key::new("broker.delayed_queue_type", Choice(&["classic", "quorum"]), "RabbitMQ: the type of the queues that delay messages.")
         .celery(&["broker_native_delayed_delivery_queue_type"])
         .default("quorum"),
-    Key::new("broker.heartbeat", Duration(1, 3_600), "RabbitMQ: how often both sides say that they are there.").default("10s"),
+    Key::new("broker.heartbeat", Duration(1, 3_600), "RabbitMQ: how often both sides say that they are there. What a node holds that is cut off is given to others after two to three of them.").default("5s"),
     // Names and times that the whole fleet has to agree on: Celery's transport options.
     Key::new("broker.visibility_timeout", Duration(1, YEAR), "How long Celery workers leave a message on Redis to the worker that took it; the same in the whole fleet, Celery's workers included.")
         .celery(&["broker_transport_options.visibility_timeout"])

@@ -102,6 +102,8 @@ impl Drop for Vhost {
 pub struct Setup {
     /// Whether it speaks TLS, and only to those who show a certificate.
     pub tls: bool,
+    /// Where it listens besides loopback, for guests from elsewhere too.
+    pub addresses: Vec<String>,
     /// More lines of `rabbitmq.conf`.
     pub lines: Vec<String>,
 }
@@ -166,6 +168,10 @@ impl RabbitServer {
             lines.push(format!("ssl_options.keyfile = {}", file("server.key")));
             lines.push("ssl_options.verify = verify_peer".to_owned());
             lines.push("ssl_options.fail_if_no_peer_cert = true".to_owned());
+        }
+        for (number, address) in (2..).zip(&self.setup.addresses) {
+            lines.push(format!("listeners.tcp.{number} = {address}:{}", self.ports.amqp));
+            lines.push("loopback_users.guest = false".to_owned());
         }
         lines.extend(self.setup.lines.iter().cloned());
         self.child = Some(spawn(self.folder.path(), self.ports, &lines, "", 0));
