@@ -102,6 +102,29 @@ async fn what_is_stored_has_ended() {
     assert!(rig.broker.queues().await.unwrap().iter().all(|queue| queue.ready + queue.held == 0), "an errback was sent twice");
 }
 
+/// Goal: whoever is told of a failure can read it, also when its node dies as soon as it has told; and the task has not ended by that.
+#[tokio::test]
+async fn what_is_told_is_stored() {
+    let rig = Rig::new();
+    making::publish(&*rig.broker, vec![message("q", "m")]).await;
+    let mut node = rig.node("q").await;
+    let delivery = fetch_one(&mut node).await;
+    rig.broker.publishing.set(true);
+    assert!(!rig.fail(&delivery, "e").await);
+    rig.broker.publishing.set(false);
+    let mut errbacks = rig.node("errbacks").await;
+    fetch_one(&mut errbacks).await;
+    let read = async || rig.backend.get(&["m".into()]).await.unwrap().remove(0).map(|record| record.status);
+    assert_eq!(read().await, Some(State::Failure));
+    let (_node, delivery) = again(&rig, node, delivery, "q").await;
+    assert_eq!(rig.ended(&delivery).await, None);
+    let Held { tag, attempt, .. } = delivery.held.clone();
+    let effects = vec![Effect::Store(Box::new(result("m", State::Success, 1))), Effect::Release(Release::Ack)];
+    let fence = Fence::Delivery { tag, attempt, run: Some(RunId::of(&invocation(&delivery))) };
+    assert!(matches!(rig.ledger.commit(vec![Commit { fence, effects }]).await.unwrap()[..], [Answer::Done { .. }]));
+    assert_eq!(read().await, Some(State::Success), "the next run may end another way");
+}
+
 /// Goal: a task that is cut off while it sends its errback runs again and sends a copy; of the copies one runs, also when its own
 /// node dies, whichever is taken first.
 #[tokio::test]

@@ -22,6 +22,7 @@ macro_rules! ledger_conformance {
             $crate::conformance::ledger,
             [
                 an_ending_happens_whole,
+                a_failure_is_there_before_its_errback,
                 a_refused_commit_does_nothing,
                 an_old_attempt_is_refused,
                 an_ending_cannot_happen_twice,

@@ -58,6 +58,29 @@ pub async fn an_ending_happens_whole<S: Stage>() {
     assert_eq!(ids_of(&fetch(&mut subscription, 2).await), order);
 }
 
+/// Whoever is told of a failure can read it, as an errback does.
+pub async fn a_failure_is_there_before_its_errback<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let (broker, ledger, backend) = (stage.broker(), stage.ledger(), stage.backend());
+    let mut subscription = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;
+    let mut errbacks = subscribe(&*broker, "other", &["errbacks"], LONG_LEASE).await;
+    for round in 0..20 {
+        let id = format!("t{round}");
+        publish(&*broker, vec![message("q", &id)]).await;
+        let taken = fetch_one(&mut subscription).await;
+        let failure = store(result(&id, State::Failure, "error"));
+        let errback = send(message("errbacks", &format!("e{round}")));
+        let told = async {
+            let errback = fetch_one(&mut errbacks).await;
+            let found = stored(&*backend, &id).await;
+            ack(&*broker, &[errback]).await;
+            found
+        };
+        let (_, found) = tokio::join!(done(&*ledger, ending(&taken.held, vec![failure, errback, Effect::Release(Release::Ack)])), told);
+        assert_eq!(found, Some(State::Failure));
+    }
+}
+
 /// Under a fence that does not hold, nothing at all.
 pub async fn a_refused_commit_does_nothing<S: Stage>() {
     let stage = S::fresh(Setup::default()).await;
