@@ -36,13 +36,16 @@ use crate::{
     gossip::{GossipOptions, Port},
     ledgers::Ledger,
     limits::{LimitRule, Limiting, LimitsError, LocalLimits, Rules},
-    telling::{Description, Telling},
+    telling::{Allow, Description, Telling},
 };
 
 pub use errors::{NodeError, StartError};
 
 /// The most messages a node holds, whatever its concurrency.
 pub const CREDITS_MAX: u32 = 16_384;
+
+/// How long a node that takes work already waits until it hears commands, before it says that it is ready.
+const LISTENS_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running node. Cheap to clone; when the last clone is dropped without [`Node::shutdown`], the node is ended at once and
 /// what it held goes back to its queues.
@@ -455,6 +458,10 @@ impl NodeBuilder {
         let args = SupervisorArgs { shared: shared.clone(), seat, slots, follow, ended };
         let (supervisor, _) =
             Supervisor::spawn(None, Supervisor, args).await.map_err(|error| StartError::Pipeline { reason: error.to_string() })?;
+        if shared.broker.fanout().is_some() && shared.telling.description.allow != Allow::Nothing {
+            // Whoever hears that it is ready may command it at once, as a worker of Celery's.
+            let _ = tokio::time::timeout(LISTENS_WITHIN, shared.telling.control_open()).await;
+        }
         tracing::info!("{} ready.", shared.node);
         Ok(Node { inner: Arc::new(Inner { shared, client, supervisor, ended: when_ended, _learning: learning }) })
     }

@@ -144,6 +144,11 @@ impl Telling {
         self.listening.send_replace(listens);
     }
 
+    /// Waits until remote control listens.
+    pub(crate) async fn control_open(&self) {
+        let _ = self.listening.subscribe().wait_for(|listens| *listens).await;
+    }
+
     /// Waits until remote control does not listen any more.
     pub(crate) async fn control_closed(&self) {
         let _ = self.listening.subscribe().wait_for(|listens| !*listens).await;
