@@ -7,6 +7,7 @@ with the application's own backend and producer, before the node is told. What i
 import inspect
 
 from celery import states
+from celery.app.task import Context
 from celery.exceptions import Reject, Retry
 from kombu.utils.json import dumps as json_dumps
 
@@ -58,9 +59,20 @@ def run(host, run, call):
     """Runs a task to its end, Celery's way."""
     traced = tracer_of(run.task, host.app, host.hostname)(*call)
     info = traced[1]
+    if info is not None and isinstance(info.retval, Reject) and not info.retval.requeue:
+        rejected(run.task, call, info.retval)
     ending = ending_of(info, traced)
     ending.head["delegated"] = True
     return ending
+
+
+def rejected(task, call, exc):
+    """What rejects its message for good never runs again, which is a failure; its worker stores it, not its tracer
+    (5.7's `celery/worker/request.py::Request.on_failure`)."""
+    task_id, _, _, request = call
+    request = Context(request)
+    ignored = task.ignore_result if request.ignore_result is None else request.ignore_result
+    task.backend.mark_as_failure(task_id, exc, request=request, store_result=not ignored or task.store_errors_even_if_ignored)
 
 
 def ending_of(info, traced):
