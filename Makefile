@@ -22,7 +22,7 @@ beat: ## Kill the leader of beat again and again (KILLS=200)
 celery-suite: ## Run Celery's own integration suite against a node (SELECT="words of ids", SHARDS=2, WORKER=celery, CELERY=5.6.3)
 	@tests/setup suite $(CELERY)
 	UMBEL_SUITE=whole UMBEL_SUITE_SELECT="$(SELECT)" UMBEL_SUITE_SHARDS=$(SHARDS) UMBEL_SUITE_WORKER=$(WORKER) UMBEL_SUITE_CELERY=$(CELERY) \
-		cargo test --quiet -p umbel-tests --test all compat::suite:: -- --nocapture --test-threads 1
+		cargo test --release --quiet -p umbel-tests --test all compat::suite:: -- --nocapture --test-threads 1
 
 hard-kills: ## Kill 500 Python processes under their tasks and look for what is left of them (KILLS=500)
 	@tests/setup

@@ -162,12 +162,20 @@ class Worker:
         from t.integration.tasks import get_redis_connection
 
         self.purge()
+        if SESSION["broker"].startswith("amqp"):
+            # What nodes on RabbitMQ know of revocations; with Redis it is flushed.
+            self.aside(lambda app: self.forget(app, "umbel.state"), 10)
         with get_redis_connection() as connection:
             # The queue of the one who listens to events here stays bound.
             bound = {key: connection.smembers(key) for key in connection.keys("_kombu.binding.celeryev*")}
             connection.flushall()
             for key, members in bound.items():
                 connection.sadd(key, *members)
+
+    @staticmethod
+    def forget(app, queue):
+        with app.connection_for_write() as connection:
+            connection.default_channel.queue_delete(queue)
 
     def purge(self):
         return self.aside(lambda app: app.control.purge(), 10) or 0
