@@ -133,6 +133,15 @@ def rule_02_chains_hand_on_one_value():
 
 
 @case
+def rule_03_nested_chains_are_one():
+    linked = fresh()
+    inner = chain(add.s(1), add.s(2))
+    inner.link(note.s(linked))
+    same(value(chain(E(1), chain(add.s(1), chain(add.s(1), pair.s("x"))))), [3, "x"])
+    same((value(chain(E(1), inner, add.s(3))), noted(linked, 1)), (7, [4]))
+
+
+@case
 def rule_04_groups_keep_their_order():
     key = fresh()
     members = group(late.s(0, key, 1), note.s(1, key), add.s(1, 1))
@@ -164,11 +173,26 @@ def rule_07_composites_in_headers():
 
 
 @case
+def rule_08_groups_in_root_groups_stay_nested():
+    same(value(group(E(1), chain(E(1), group(add.s(1), add.s(2))))), [1, [2, 3]])
+    same(value(group(E(1), group(E(2), E(3)), E(4))), [1, 2, 3, 4])
+
+
+@case
 def rule_09_maps_and_chunks():
     same(value(add.starmap([(1, 2), (3, 4)])), [3, 7])
     same(value(chain(E(0), echo.map([1, 2]), total.s())), 3)
     same(value(chord([echo.map([1, 2]), E(3)], echo.s())), [[1, 2], 3])
     same(value(add.chunks([(1, 1), (2, 2), (3, 3)], 2)), [[2, 4], [6]])
+
+
+@case
+def rule_10_a_body_runs_once_and_after_all_members():
+    members, body = fresh(), fresh()
+    header = [note.s(n, members) for n in range(9)] + [late.s(9, members, 9)]
+    same(value(chord(header, note.s(body))), list(range(10)))
+    settled()
+    same(notes(body), [list(range(10))])
 
 
 @case
@@ -298,6 +322,31 @@ def rule_21_errbacks_of_composites():
     result = fails(failing, "ChordError")
     settled()
     same(notes(key), [result.id])
+
+
+@case
+def rule_22_errbacks_of_a_replaced_task_are_the_replacements():
+    for replacement in (F(), chain(E(1), F()), group(F(), E(1)), chord([F(), E(1)], E())):
+        key = fresh()
+        failing = become.s(replacement)
+        failing.link_error(old_errback.s(key=key))
+        fails(failing)
+        settled()
+        same(len(noted(key, 1)), 1)
+
+
+@case
+def rule_23_results_know_their_children_and_parents():
+    first = sent(chain(E(1), add.s(1)))
+    first.get(timeout=WAIT)
+    same([child.id for child in first.parent.children], [first.id])
+    body = sent(chain(E(1), group(add.s(1), add.s(2)), total.s()))
+    same(body.get(timeout=WAIT), 5)
+    header = body.parent
+    same([member.get(timeout=WAIT) for member in header.results], [2, 3])
+    same([[member.children for member in header.results], [child.id for child in header.parent.children]], [[[], []], [header.id]])
+    failed = fails(chain(F(), add.s(1)))
+    same((failed.parent.state, failed.parent.children), ("FAILURE", []))
 
 
 @case
