@@ -1,7 +1,7 @@
 //! RabbitMQ on the stage: the broker in a virtual host of its own, results in Redis, the ledger in phases. With classic queues,
 //! and with quorum queues, which have no priorities before RabbitMQ 4.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use async_trait::async_trait;
 use umbel::{
@@ -12,6 +12,7 @@ use umbel::{
     scheduler::{
         beat::{Entry, Mark},
         lease::Standing,
+        revocation::Revocation,
         schedule::When,
     },
     schedules::{Answer, Candidate, Step},
@@ -104,6 +105,21 @@ mod fanout {
 
 mod schedules {
     umbel_tests::schedules_conformance!(super::Rabbit<false>);
+}
+
+/// An order not to run something holds where it was given before it is written down: what was sent right behind it is refused.
+#[tokio::test]
+async fn an_order_holds_at_once() {
+    let stage = <Rabbit<false> as Stage>::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    let orders = [Revocation::Task("revoked".into())];
+    {
+        let mut ordering = std::pin::pin!(broker.revoke(&orders));
+        assert!(std::future::poll_fn(|context| Poll::Ready(ordering.as_mut().poll(context))).await.is_pending());
+        assert!(broker.revoked().borrow().iter().any(|(found, _)| *found == orders[0]));
+        umbel_tests::wait::soon("the order is written down", ordering).await.unwrap();
+    }
+    assert!(broker.revoked().borrow().iter().any(|(found, _)| *found == orders[0]));
 }
 
 /// The log of schedules is summed up again and again, and who reads it from a summary on knows what everybody knows.

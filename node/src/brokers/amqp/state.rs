@@ -151,8 +151,11 @@ impl ClusterState {
         self.0.append(vec![if paused { What::Pause(name) } else { What::Resume(name) }]).await
     }
 
-    /// Gives orders not to run something.
+    /// Gives orders not to run something. They hold here at once: what was sent right behind an order comes before the order is written
+    /// down. Where that fails they hold no longer than this connection does.
     pub(super) async fn revoke(&self, orders: &[Revocation]) -> Result<(), AmqpError> {
+        let at = clock::now();
+        self.0.revoked.send_modify(|revoked| orders.iter().for_each(|order| Arc::make_mut(revoked).insert(order.clone(), at)));
         self.0.append(orders.iter().cloned().map(What::Revoke).collect()).await
     }
 }
