@@ -15,8 +15,8 @@ use session::{Outcome, Ran, Session};
 use umbel_tests::servers::redis::RedisServer;
 
 /// What the test command runs of it: workflows of every kind, replacements, errors that reach chords,
-/// errbacks that read what they are called for, rejections, and what asks by remote control.
-const PART: [&str; 9] = [
+/// rejections, and what asks by remote control.
+const PART: [&str; 8] = [
     "test_canvas.py::test_chain::test_chain_child_replaced*",
     "test_canvas.py::test_chain::test_chain_of_*",
     "test_canvas.py::test_chord::test_chain_chord_chain_chord",
@@ -24,7 +24,6 @@ const PART: [&str; 9] = [
     "test_canvas.py::test_chord::test_error_propagates_to_chord_from_*",
     "test_canvas.py::test_group::test_nested_group_*",
     "test_canvas.py::test_result_set::*",
-    "test_group_chains.py::test_group_chains::test_pending_chord_keeps_header_errback",
     "test_tasks.py::test_tasks::test_reject_*",
 ];
 

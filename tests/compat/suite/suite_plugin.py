@@ -163,8 +163,9 @@ class Worker:
 
         self.purge()
         if SESSION["broker"].startswith("amqp"):
-            # What nodes on RabbitMQ know of revocations; with Redis it is flushed.
-            self.aside(lambda app: self.forget(app, "umbel.state"), 10)
+            # What nodes on RabbitMQ know of revocations, and what they gave back when they ended; with Redis it is flushed.
+            for queue in ("umbel.state", "umbel.front.celery"):
+                self.aside(lambda app, queue=queue: self.forget(app, queue), 10)
         with get_redis_connection() as connection:
             # The queue of the one who listens to events here stays bound.
             bound = {key: connection.smembers(key) for key in connection.keys("_kombu.binding.celeryev*")}
