@@ -7,6 +7,7 @@ use crate::DecodeError;
 /// A position in a document, and what may be read from there.
 ///
 /// Nothing here recurses: the nesting is kept in a list that cannot outgrow `depth`.
+#[derive(Clone)]
 pub(crate) struct Scanner<'a> {
     text: &'a str,
     at: usize,
@@ -230,8 +231,65 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn key(&mut self) -> Result<(), DecodeError> {
-        self.string()?;
-        self.expect(b':')
+    fn key(&mut self) -> Result<&'a str, DecodeError> {
+        let key = self.string()?;
+        self.expect(b':')?;
+        Ok(self.text(key.content))
+    }
+
+    /// Passes a map; `entry` passes the value of each key, whose escapes are left as they are, or says no. Everything in it is
+    /// one level deeper.
+    fn entries(&mut self, mut entry: impl FnMut(&mut Self, &str) -> Option<()>) -> Option<()> {
+        self.depth = self.depth.checked_sub(1)?;
+        self.expect(b'{').ok()?;
+        let mut first = true;
+        while !self.take(b'}') {
+            if !std::mem::take(&mut first) {
+                self.expect(b',').ok()?;
+            }
+            let key = self.key().ok()?;
+            entry(self, key)?;
+        }
+        self.depth += 1;
+        Some(())
+    }
+
+    /// Passes the signature of a task and tells where it is, if one is next that can be read for sure and has no other signature in
+    /// it. Passes nothing otherwise: it may be another kind of signature, or none.
+    pub(crate) fn plain_signature(&mut self) -> Option<Range<usize>> {
+        let mut ahead = self.clone();
+        ahead.peek();
+        let start = ahead.at;
+        let (mut task, mut kwargs, mut options, mut immutable) = (false, false, false, false);
+        ahead.entries(|map, key| {
+            // A key with an escape may be any of these.
+            if key.contains('\\') {
+                return None;
+            }
+            let next = map.peek();
+            match key {
+                "task" if next == b'"' => task = true,
+                "args" if matches!(next, b'[' | b'n') => {}
+                "kwargs" if matches!(next, b'{' | b'n') => kwargs = true,
+                "immutable" if matches!(next, b't' | b'f' | b'n') => immutable = true,
+                "subtask_type" if next == b'n' => {}
+                "options" if next == b'{' => {
+                    options = true;
+                    return map.entries(|options, key| {
+                        let other = matches!(key, "link" | "link_error" | "chain" | "chord") || key.contains('\\');
+                        (!other || options.peek() == b'n').then(|| options.skip().ok().map(drop))?
+                    });
+                }
+                "task" | "args" | "kwargs" | "immutable" | "subtask_type" | "options" => return None,
+                _ => {}
+            }
+            let value = map.skip().ok()?;
+            (key != "task" || value.len() > 2).then_some(())
+        })?;
+        if !(task && kwargs && options && immutable) {
+            return None;
+        }
+        self.at = ahead.at;
+        Some(start..self.at)
     }
 }

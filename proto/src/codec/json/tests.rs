@@ -1,7 +1,7 @@
 //! What Python's `json` reads and writes, and what it refuses.
 
 use super::*;
-use crate::{Limits, Map, Value};
+use crate::{Limits, Map, Signature, Value};
 
 fn read(text: &str) -> Value {
     parse(text.as_bytes(), Limits::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -118,4 +118,48 @@ fn a_value_is_passed_without_building_it() {
     assert!(scanner.take(b','));
     assert_eq!(scanner.skip().unwrap(), 20..21);
     scanner.end().unwrap();
+}
+
+/// What is passed as a plain signature can be read as one; of what cannot be told nothing is passed.
+#[test]
+fn plain_signatures_are_passed_and_nothing_else() {
+    let plain = [
+        r#"{"task":"a","args":[],"kwargs":{},"options":{},"subtask_type":null,"immutable":false}"#,
+        r#"{ "task": "a\n", "kwargs": null, "options": {"task_id": "x", "link": null, "stamped": [{"a": 1e5}]}, "immutable": null}"#,
+        r#"{"immutable":true,"options":{"chain":null},"kwargs":{"b":[NaN]},"task":"a","chord_size":3,"args":null}"#,
+    ];
+    for text in plain {
+        let document = format!(" {text},");
+        let mut scanner = Scanner::new(document.as_bytes(), 4).unwrap();
+        assert_eq!(scanner.plain_signature().map(|range| &document[range]), Some(text));
+        assert!(scanner.take(b','), "{text}");
+        assert!(Signature::from_value(&read(text)).is_ok(), "{text}");
+    }
+    let fields =
+        |task: &str, options: &str, rest: &str| format!(r#"{{"task":{task},"kwargs":{{}},"options":{options},"immutable":true{rest}}}"#);
+    let others = [
+        fields("\"\"", "{}", ""),
+        fields("1", "{}", ""),
+        fields("\"a\"", "null", ""),
+        fields("\"a\"", r#"{"link":[]}"#, ""),
+        fields("\"a\"", r#"{"l\u0069nk":[3]}"#, ""),
+        fields("\"a\"", r#"{"chord":{}}"#, ""),
+        fields("\"a\"", "{}", r#","subtask_type":"chain""#),
+        fields("\"a\"", "{}", r#","t\u0061sk":3"#),
+        fields("\"a\"", "{}", r#","args":{}"#),
+        fields("\"a\"", "{}", r#","args":[1,]"#),
+        fields("\"a\"", r#"{"a":[[[]]]}"#, ""),
+        fields("\"a\"", "{}", r#","kwargs":[]"#),
+        fields("\"a\"", "{}", r#","immutable":0"#),
+        fields("\"a\"", "{}", ",\"x\":nul"),
+        fields("\"a\"", "{}", "").replace("\"immutable\":true", "\"x\":1"),
+        fields("\"a\"", "{}", "").trim_end_matches('}').to_owned(),
+        "[]".to_owned(),
+        String::new(),
+    ];
+    for text in others {
+        let mut scanner = Scanner::new(text.as_bytes(), 4).unwrap();
+        assert_eq!(scanner.plain_signature(), None, "{text}");
+        assert_eq!(scanner.at(), 0, "{text}");
+    }
 }
