@@ -24,6 +24,7 @@ pub mod facts;
 pub mod fault;
 pub mod gossip;
 pub mod http;
+pub mod huge_pages;
 pub mod ledgers;
 pub mod limits;
 pub mod node;

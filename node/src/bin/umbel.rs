@@ -9,5 +9,6 @@ use umbel::executors::command::keeper;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    umbel::huge_pages::allow();
     if keeper::asked() { keeper::main() } else { umbel::cli::main() }
 }
