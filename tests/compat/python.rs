@@ -112,7 +112,7 @@ async fn a_shop_runs_unchanged() {
         let id = told["request_id"].take();
         let expected = json!({
             "id": id, "args": [1], "kwargs": { "k": [2] }, "retries": 0, "root": id, "parent": null, "routing_key": "platform",
-            "priority": 0, "headers": "yes", "timelimit": [20, 10], "hostname": "shop@test", "eager": false, "direct": false,
+            "priority": 0, "headers": { "x-shop": "yes" }, "timelimit": [20, 10], "hostname": "shop@test", "eager": false, "direct": false,
             "group": null,
         });
         assert_eq!(told["request"].take(), expected, "celery {version}");

@@ -111,7 +111,7 @@ def request(self, *args, **kwargs):
         "parent": own.parent_id,
         "routing_key": own.delivery_info["routing_key"],
         "priority": own.delivery_info["priority"],
-        "headers": (own.headers or {}).get("x-shop"),
+        "headers": own.headers,
         "timelimit": own.timelimit,
         "hostname": own.hostname,
         "eager": own.is_eager,
@@ -336,7 +336,7 @@ def basics():
     told["group"] = outcome(group(add.s(i, i) for i in range(5)).apply_async())
     told["chord"] = outcome(chord([add.s(i, i) for i in range(5)], total.s())())
     told["map"] = outcome(add.starmap([(1, 2), (3, 4)]).apply_async())
-    seen_request = request.apply_async((1,), {"k": [2]}, headers={"x-shop": "yes"}, time_limit=20, soft_time_limit=10)
+    seen_request = request.apply_async((1,), {"k": [2]}, headers={"x-shop": "yes", "umbel_copy": "e/1"}, time_limit=20, soft_time_limit=10)
     told["request"] = outcome(seen_request)
     told["request_id"] = seen_request.id
     signalled.delay().get(timeout=WAIT)

@@ -59,6 +59,8 @@ class Host:
         """A task's call from a frame: `(run, tracer, (id, args, kwargs, request))`; raises what is wrong with the message."""
         headers, properties = head["headers"], head["properties"]
         name, task_id = headers["task"], headers["id"]
+        # What a ledger writes on what it sends is no header of the user's.
+        headers.pop("umbel_copy", None)
         args, kwargs, embed = codec.loads(payload, head["content_type"], head["content_encoding"], self.accept)
         kwargs.items  # noqa: B018  Celery's own check that it is a mapping
         task = self.tasks[name]
