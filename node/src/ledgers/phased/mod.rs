@@ -1,7 +1,7 @@
 //! The phased ledger: any broker with any result backend, where no step can change both.
 //!
 //! **What it owns.** References to the two. **Who sends to it.** The aggregator and the client. **What it does.** Each commit in
-//! phases, every one of them durable before the next begins: failures that something is told of are stored ([`store`]), successors
+//! phases, every one of them durable before the next begins: failures of tasks that something is told of are stored ([`store`]), successors
 //! and errbacks are published ([`send`]), all other results are stored, chord parts recorded and chords concluded, and last the
 //! delivery is paid for. Phases of all commits of a batch go together. What a client submits is published as a whole
 //! ([`Broker::publish_whole`]), for nobody sends it again when the client dies.
@@ -19,9 +19,9 @@
 //! ([`Broker::send_on`]).
 //!
 //! **What is promised less** than by [`redis`](super::redis): a task that is cut off between sending and storing may end another
-//! way the next time, and then both have followers; its failure may have been read by then. Before anything is done the broker is asked whether the delivery is still
-//! held; should it be lost between that question and the payment, the commit is answered as refused although it has
-//! happened. A backend that remembers nothing ([`Backend::endings`]) leaves copies unnoticed.
+//! way the next time, and then both have followers; its failure may have been read by then. Before anything is done the broker is
+//! asked whether the delivery is still held; should it be lost between that question and the payment, the commit is answered as refused
+//! although it has happened. A backend that remembers nothing ([`Backend::endings`]) leaves copies unnoticed.
 //!
 //! **What bounds it.** The credits of the claims in a batch. **When it dies.** An error of a phase is the answer to the batch;
 //! what came before it has happened and will happen again.
@@ -116,7 +116,7 @@ impl PhasedLedger {
             fences[refused] = false;
         }
         self.stamp(batch, &all, &mut phases).await?;
-        self.store_failures(&all, &mut phases).await?;
+        self.store_failures(batch, &all, &mut phases).await?;
         self.publish(batch, &all, &mut phases).await?;
         for at in &all {
             if let (Fence::Chord { group, failed }, None) = (&batch[*at].fence, again(*at)) {

@@ -13,9 +13,11 @@ use crate::{
 
 impl PhasedLedger {
     /// Stores the failures that are about to be told, before whoever is told of one can ask for it. It is not the ending yet: whoever
-    /// takes up what is cut off from here runs the task again.
-    pub(super) async fn store_failures(&self, all: &[usize], phases: &mut [Phases]) -> Result<(), LedgerError> {
-        let records: Vec<_> = all.iter().flat_map(|at| phases[*at].failures_told()).collect();
+    /// takes up what is cut off from here runs the task again. That of a chord's body stays in the one step with its conclusion, which
+    /// may be somebody else's; Celery, too, calls its errbacks first (`Backend.chord_error_from_stack`).
+    pub(super) async fn store_failures(&self, batch: &[Commit], all: &[usize], phases: &mut [Phases]) -> Result<(), LedgerError> {
+        let endings = all.iter().filter(|at| matches!(batch[**at].fence, Fence::Delivery { .. }));
+        let records: Vec<_> = endings.flat_map(|at| phases[*at].failures_told()).collect();
         if !records.is_empty() {
             self.backend.store_of(records).await.into_iter().collect::<Result<Vec<bool>, _>>().map_err(backend_error)?;
         }
