@@ -22,6 +22,7 @@ static COMMIT: Script = Script::new(
     concat!(
         include_str!("scripts/record.lua"),
         include_str!("scripts/batch.lua"),
+        include_str!("scripts/need.lua"),
         include_str!("scripts/chords.lua"),
         include_str!("scripts/commit.lua")
     ),

@@ -27,7 +27,8 @@ use crate::{
     },
 };
 
-static UNCONCLUDED: Script = Script::new("unconcluded", include_str!("../../redis/scripts/unconcluded.lua"));
+static UNCONCLUDED: Script =
+    Script::new("unconcluded", concat!(include_str!("../../redis/scripts/need.lua"), include_str!("../../redis/scripts/unconcluded.lua")));
 
 static CLAIM: Script = Script::new(
     "claim",

@@ -5,15 +5,6 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local answer, wanted = {}, tonumber(ARGV[3])
 
-local function leaves(tree)
-  if type(tree) ~= 'table' then return 0 end
-  local children = tree[2]
-  if type(children) ~= 'table' or #children == 0 then return 1 end
-  local count = 0
-  for _, child in ipairs(children) do count = count + leaves(child) end
-  return count
-end
-
 local function forget(group)
   redis.call('ZREM', KEYS[1], group)
   redis.call('HDEL', KEYS[2], group)
@@ -31,12 +22,7 @@ for _, group in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - tonumb
   else
     local body, complete = redis.call('HGET', KEYS[2], group), false
     if size and not holder and body then
-      local needed, saved = (tonumber(size) or 0), redis.call('GET', p)
-      if saved then
-        local ok, meta = pcall(cjson.decode, saved)
-        if ok and type(meta) == 'table' then needed = math.max(needed, leaves(meta['result'])) end
-      end
-      needed = needed + (tonumber(redis.call('GET', p .. '.t') or '0') or 0)
+      local needed, saved = need(p, size)
       if redis.call('ZCARD', p .. '.j') >= needed then
         redis.call('SET', p .. '.c', ARGV[5], 'PX', ARGV[4])
         local last = redis.call('HGET', KEYS[3], group) or '\n'
