@@ -1,50 +1,27 @@
 //! Each slot has its own device, whatever becomes of its process.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, path::Path, sync::LazyLock, time::Duration};
 
-use tokio::sync::{Barrier, mpsc, watch};
+use tokio::sync::Barrier;
 use umbel::{
     Context, Node, Shutdown,
     executors::{
-        Executor, Job, Opening, Order, Slot,
+        Executor, Opening, Order, Slot,
         python::{PythonExecutor, PythonOptions},
     },
-    proto::{Invocation, Map, Outcome, TaskId, TaskName, TimeLimit, Value},
+    proto::{Outcome, Value},
     scheduler::devices::Devices,
 };
-use umbel_tests::{python, wait::soon};
+use umbel_tests::{conformance::executor::job, python, wait::soon};
 
 fn devices(names: &[&str]) -> Devices {
     Devices::named(names, "the test", &|_| None)
 }
 
-fn job(executor: &dyn Executor, task: &str) -> (Job, watch::Sender<Order>, mpsc::Receiver<umbel::executors::Progress>) {
-    let name = TaskName::from(task);
-    let (orders, receiver) = watch::channel(Order::Run);
-    let (sender, progress) = mpsc::channel(16);
-    let job = Job {
-        invocation: Arc::new(Invocation::new(name.clone(), TaskId::derive(task, "devices"), &[], &Map::new()).unwrap()),
-        spec: executor.spec(&name).unwrap(),
-        queue: "devices".into(),
-        attempt: 1,
-        limits: TimeLimit::default(),
-        deadline: None,
-        orders: receiver,
-        progress: sender,
-    };
-    (job, orders, progress)
-}
-
 /// What a task in this slot sees: the device, and its process.
 async fn seen(executor: &dyn Executor, slot: &mut dyn Slot) -> (String, i64) {
-    let (job, _orders, _progress) = job(executor, "devices.which");
-    let outcome = soon("the run", slot.run(job)).await.unwrap();
+    let (which, _ends) = job(executor, "devices.which", &[]);
+    let outcome = soon("the run", slot.run(which)).await.unwrap();
     let Outcome::Success { value: Value::List(values), .. } = outcome else { panic!("{outcome:?}") };
     let [Value::Str(had), Value::Str(cuda), Value::Str(own), Value::Int(pid)] = values.as_slice() else { panic!("{values:?}") };
     assert!(had == cuda && cuda == own, "the device before the first task, and in it: {had} {cuda} {own}");
@@ -81,11 +58,11 @@ async fn a_process_has_the_device_of_the_one_it_replaces() {
             }
         }
         let index = round % 2;
-        let (job, orders, mut progress) = job(&executor, "devices.deaf");
+        let (deaf, mut ends) = job(&executor, "devices.deaf", &[]);
         let slot = &mut slots[index];
-        let (outcome, ()) = tokio::join!(soon("the run to end", slot.run(job)), async {
-            soon("the task to begin", progress.recv()).await.unwrap();
-            orders.send(Order::Terminate).unwrap();
+        let (outcome, ()) = tokio::join!(soon("the run to end", slot.run(deaf)), async {
+            ends.waiting().await;
+            ends.orders.send(Order::Terminate).unwrap();
         });
         assert!(matches!(outcome.unwrap(), Outcome::Revoked { .. }));
         if round == 3 {

@@ -5,18 +5,17 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
-    sync::Arc,
 };
 
-use tokio::sync::{mpsc, watch};
 use umbel::{
     executors::{
-        Executor, Job, Opening, Order, Progress,
+        Executor, Opening, Order,
         python::{PythonExecutor, PythonOptions},
     },
-    proto::{Invocation, Map, Outcome, TaskId, TaskName, TimeLimit, Value},
+    proto::{Outcome, Value},
 };
 use umbel_tests::{
+    conformance::executor::job,
     python,
     servers::redis::RedisServer,
     wait::{soon, until},
@@ -64,24 +63,6 @@ fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-fn job(executor: &dyn Executor, task: &str, args: &[Value]) -> (Job, watch::Sender<Order>, mpsc::Receiver<Progress>) {
-    let name = TaskName::from(task);
-    let (orders, receiver) = watch::channel(Order::Run);
-    let (sender, progress) = mpsc::channel(16);
-    let invocation = Invocation::new(name.clone(), TaskId::derive(task, "fault"), args, &Map::new()).unwrap();
-    let job = Job {
-        invocation: Arc::new(invocation),
-        spec: executor.spec(&name).unwrap(),
-        queue: "fault".into(),
-        attempt: 1,
-        limits: TimeLimit::default(),
-        deadline: None,
-        orders: receiver,
-        progress: sender,
-    };
-    (job, orders, progress)
-}
-
 /// Goal: tasks that have to be killed leave no process and no descriptor behind, and their slot goes on. Method: the same slot,
 /// killed again and again in a task that is deaf to everything; then what is there is counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,14 +74,14 @@ async fn hard_kills_leave_nothing_behind() {
     let mut slot = soon("a slot", executor.open(Opening::default())).await.unwrap();
     let mut settled = None;
     for round in 0..kills() {
-        let (job, orders, mut progress) = job(&executor, "conformance.stubborn", &[]);
-        let (outcome, ()) = tokio::join!(soon("the run to end", slot.run(job)), async {
-            soon("the task to begin", progress.recv()).await.unwrap();
-            orders.send(Order::Terminate).unwrap();
+        let (stubborn, mut ends) = job(&executor, "conformance.stubborn", &[]);
+        let (outcome, ()) = tokio::join!(soon("the run to end", slot.run(stubborn)), async {
+            ends.waiting().await;
+            ends.orders.send(Order::Terminate).unwrap();
         });
         assert!(matches!(outcome.unwrap(), Outcome::Revoked { terminated: true, .. }));
-        let (job, _orders, _progress) = self::job(&executor, "conformance.add", &[Value::Int(1), Value::Int(2)]);
-        assert!(matches!(soon("the next run", slot.run(job)).await.unwrap(), Outcome::Success { value: Value::Int(3), .. }));
+        let (add, _ends) = job(&executor, "conformance.add", &[Value::Int(1), Value::Int(2)]);
+        assert!(matches!(soon("the next run", slot.run(add)).await.unwrap(), Outcome::Success { value: Value::Int(3), .. }));
         // From then on there is a spare: the state that has to stay.
         if round == 2 {
             settled = Some(until("the killed ones are gone", || {

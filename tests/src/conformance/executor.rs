@@ -63,14 +63,17 @@ macro_rules! executor_conformance {
     )*};
 }
 
-/// The far ends of a job.
-struct Ends {
-    orders: watch::Sender<Order>,
+/// The far ends of a job, which are kept until its run is over, as the pool keeps them.
+#[derive(Debug)]
+pub struct Ends {
+    /// Where it is told something.
+    pub orders: watch::Sender<Order>,
     progress: mpsc::Receiver<Progress>,
 }
 
 impl Ends {
-    async fn waiting(&mut self) {
+    /// Waits until the task has reported the state `WAITING`.
+    pub async fn waiting(&mut self) {
         let news = soon("the task to report that it has begun", self.progress.recv()).await;
         assert_eq!(news.map(|news| news.state).as_deref(), Some("WAITING"));
     }
@@ -98,7 +101,8 @@ fn job_with(executor: &dyn Executor, task: &str, args: &[Value], kwargs: &Map) -
     (job, Ends { orders, progress })
 }
 
-fn job(executor: &dyn Executor, task: &str, args: &[Value]) -> (Job, Ends) {
+/// A call of one of the executor's tasks, without limits.
+pub fn job(executor: &dyn Executor, task: &str, args: &[Value]) -> (Job, Ends) {
     job_with(executor, task, args, &Map::new())
 }
 
