@@ -14,7 +14,7 @@ use umbel::{
     scheduler::{Answer, Commit, Effect, Fence, Release, RunId, admission::Ended},
 };
 use umbel_tests::{
-    conformance::making::{self, ack, fetch, fetch_one, invocation, message, result},
+    conformance::making::{self, ack, fetch, fetch_one, invocation, message, open, open_chord, part, result},
     servers::redis::RedisServer,
     wait::until_async,
 };
@@ -42,6 +42,25 @@ impl Rig {
 
     async fn node(&self, queue: &str) -> Box<dyn Subscription> {
         making::subscribe(&*self.broker, "node", &[queue], Duration::from_secs(60)).await
+    }
+
+    /// A message, and a node that has taken it.
+    async fn taken(&self) -> (Box<dyn Subscription>, Delivery) {
+        making::publish(&*self.broker, vec![message("q", "m")]).await;
+        let mut node = self.node("q").await;
+        let delivery = fetch_one(&mut node).await;
+        (node, delivery)
+    }
+
+    /// [`Self::fail`] of a taker that dies as soon as it has sent the errback.
+    async fn cut_off_sending(&self, delivery: &Delivery) {
+        self.broker.publishing.set(true);
+        assert!(!self.fail(delivery, "e").await);
+        self.broker.publishing.set(false);
+    }
+
+    async fn state_of(&self, task: &str) -> Option<State> {
+        self.backend.get(&[task.into()]).await.unwrap().remove(0).map(|record| record.status)
     }
 
     /// Why there is nothing left to run of a delivery.
@@ -84,9 +103,7 @@ async fn again(rig: &Rig, dead: Box<dyn Subscription>, delivery: Delivery, queue
 #[tokio::test]
 async fn what_is_stored_has_ended() {
     let rig = Rig::new();
-    making::publish(&*rig.broker, vec![message("q", "m")]).await;
-    let mut node = rig.node("q").await;
-    let delivery = fetch_one(&mut node).await;
+    let (node, delivery) = rig.taken().await;
     assert_eq!(rig.ended(&delivery).await, None);
     rig.broker.paying.set(true);
     assert!(!rig.fail(&delivery, "e").await);
@@ -106,23 +123,35 @@ async fn what_is_stored_has_ended() {
 #[tokio::test]
 async fn what_is_told_is_stored() {
     let rig = Rig::new();
-    making::publish(&*rig.broker, vec![message("q", "m")]).await;
-    let mut node = rig.node("q").await;
-    let delivery = fetch_one(&mut node).await;
-    rig.broker.publishing.set(true);
-    assert!(!rig.fail(&delivery, "e").await);
-    rig.broker.publishing.set(false);
+    let (node, delivery) = rig.taken().await;
+    rig.cut_off_sending(&delivery).await;
     let mut errbacks = rig.node("errbacks").await;
     fetch_one(&mut errbacks).await;
-    let read = async || rig.backend.get(&["m".into()]).await.unwrap().remove(0).map(|record| record.status);
-    assert_eq!(read().await, Some(State::Failure));
+    assert_eq!(rig.state_of("m").await, Some(State::Failure));
     let (_node, delivery) = again(&rig, node, delivery, "q").await;
     assert_eq!(rig.ended(&delivery).await, None);
     let Held { tag, attempt, .. } = delivery.held.clone();
     let effects = vec![Effect::Store(Box::new(result("m", State::Success, 1))), Effect::Release(Release::Ack)];
     let fence = Fence::Delivery { tag, attempt, run: Some(RunId::of(&invocation(&delivery))) };
     assert!(matches!(rig.ledger.commit(vec![Commit { fence, effects }]).await.unwrap()[..], [Answer::Done { .. }]));
-    assert_eq!(read().await, Some(State::Success), "the next run may end another way");
+    assert_eq!(rig.state_of("m").await, Some(State::Success), "the next run may end another way");
+}
+
+/// Goal: the failure of a chord's body is stored with the chord's conclusion and not before: who concludes it may be somebody else.
+#[tokio::test]
+async fn a_body_fails_with_its_chord() {
+    let rig = Rig::new();
+    let done = async |commit: Commit| rig.ledger.commit(vec![commit]).await.map(|answers| matches!(answers[..], [Answer::Done { .. }]));
+    assert!(done(open(vec![open_chord("g", 1), part("g", 0, "t")])).await.unwrap());
+    let effects = vec![Effect::Store(Box::new(result("body", State::Failure, 0))), Effect::Publish(Box::new(message("errbacks", "e")))];
+    let conclusion = Commit { fence: Fence::Chord { group: "g".into(), failed: true }, effects };
+    rig.broker.publishing.set(true);
+    assert!(done(conclusion.clone()).await.is_err());
+    rig.broker.publishing.set(false);
+    assert_eq!(rig.state_of("body").await, None);
+    assert!(done(conclusion.clone()).await.unwrap());
+    assert_eq!(rig.state_of("body").await, Some(State::Failure));
+    assert!(!done(conclusion).await.unwrap(), "it is concluded once");
 }
 
 /// Goal: a task that is cut off while it sends its errback runs again and sends a copy; of the copies one runs, also when its own
@@ -130,12 +159,8 @@ async fn what_is_told_is_stored() {
 #[tokio::test]
 async fn one_of_two_copies_runs() {
     let rig = Rig::new();
-    making::publish(&*rig.broker, vec![message("q", "m")]).await;
-    let mut node = rig.node("q").await;
-    let delivery = fetch_one(&mut node).await;
-    rig.broker.publishing.set(true);
-    assert!(!rig.fail(&delivery, "e").await);
-    rig.broker.publishing.set(false);
+    let (node, delivery) = rig.taken().await;
+    rig.cut_off_sending(&delivery).await;
     let (_node, delivery) = again(&rig, node, delivery, "q").await;
     assert_eq!(rig.ended(&delivery).await, None, "nothing of it is stored");
     assert!(rig.fail(&delivery, "e").await);
@@ -148,16 +173,14 @@ async fn one_of_two_copies_runs() {
     assert_eq!(rig.ended(&first).await, None, "the copy that was taken first runs wherever it comes to");
     assert!(rig.fail(&first, "other").await);
     until_async("what is remembered of endings is forgotten", || async { rig.remembered().is_empty().then_some(()) }).await;
-    assert_eq!(rig.backend.get(&["e".into()]).await.unwrap()[0].as_ref().unwrap().status, State::Failure);
+    assert_eq!(rig.state_of("e").await, Some(State::Failure));
 }
 
 /// Goal: a message that is moved to a later time is there once, also when its node is not told that it is.
 #[tokio::test]
 async fn what_is_moved_is_there_once() {
     let rig = Rig::new();
-    making::publish(&*rig.broker, vec![message("q", "m")]).await;
-    let mut node = rig.node("q").await;
-    let delivery = fetch_one(&mut node).await;
+    let (mut node, delivery) = rig.taken().await;
     let Held { tag, attempt, .. } = delivery.held.clone();
     let moved = invocation(&delivery);
     let fence = Fence::Delivery { tag, attempt, run: Some(RunId::of(&moved)) };
@@ -177,9 +200,7 @@ async fn what_is_moved_is_there_once() {
 async fn another_life_is_no_copy() {
     let rig = Rig::new();
     for _ in 0..2 {
-        making::publish(&*rig.broker, vec![message("q", "m")]).await;
-        let mut node = rig.node("q").await;
-        let delivery = fetch_one(&mut node).await;
+        let (_node, delivery) = rig.taken().await;
         assert!(rig.fail(&delivery, "e").await);
         let mut errbacks = rig.node("errbacks").await;
         let errback = fetch(&mut errbacks, 1).await;
