@@ -2,9 +2,9 @@
 //!
 //! **What it owns.** A process, and the run it is in. **Who sends to it.** The pool, a job at a time. **What it sends on.** The
 //! outcome, and progress. **What bounds it.** One run. A process that has run as many tasks as it may, or has been killed for its
-//! task's sake, is replaced by another before the next run; the nursery has one waiting, unless slots have devices. **When the process dies** under a
-//! task, that is the outcome: the slot lives on with another process, which tells those who listen in Python of the loss
-//! (`bootstrap/requests.py`). **When the slot dies**, or a run is dropped, so does the process.
+//! task's sake, is replaced by another before the next run; the nursery has one waiting, unless slots have devices. **When the
+//! process dies** under a task, that is the outcome: the slot lives on with another process, which tells those who listen in Python of
+//! the loss (`bootstrap/requests.py`). **When the slot dies**, or a run is dropped, so does the process.
 
 use std::{
     sync::{
