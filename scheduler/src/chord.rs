@@ -3,7 +3,7 @@
 use umbel_proto::{Map, Millis, ResultTuple, Signature, State, TaskError, TaskId, Value, repr};
 
 use crate::{
-    ChordPart, Commit, Effect, Fence, PartResult, ReadyChord, Settings,
+    Commit, Effect, Fence, PartResult, ReadyChord, ReadyPart, Settings,
     canvas::{
         CanvasError, Specs,
         abandon::Abandon,
@@ -170,7 +170,7 @@ fn collect_errbacks(node: &Node, calls: &mut Vec<Called>) {
     }
 }
 
-fn dependency_error(group: &umbel_proto::GroupId, part: &ChordPart, error: &TaskError) -> TaskError {
+fn dependency_error(group: &umbel_proto::GroupId, part: &ReadyPart, error: &TaskError) -> TaskError {
     let repr = repr::error_repr(error);
     let nested = part.index.is_some_and(|index| part.task_id == collector_id(group, index));
     chord_error(if nested { format!("Join error: {repr}") } else { format!("Dependency {} raised {repr}", part.task_id) })

@@ -234,7 +234,27 @@ pub struct ReadyChord {
     /// What to send.
     pub body: Signature,
     /// The parts by index, then task id.
-    pub parts: Vec<ChordPart>,
+    pub parts: Vec<ReadyPart>,
     /// The part that completed it.
     pub last: Option<TaskId>,
+}
+
+/// A part of a chord whose parts are all there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadyPart {
+    /// The member's position; `None` sorts last.
+    pub index: Option<i64>,
+    /// The member.
+    pub task_id: TaskId,
+    /// The root that a body started by this part gets, where it is known.
+    pub root_id: Option<TaskId>,
+    /// How it ended.
+    pub result: PartResult,
+}
+
+impl From<ChordPart> for ReadyPart {
+    fn from(part: ChordPart) -> Self {
+        let ChordPart { index, task_id, root_id, result, .. } = part;
+        Self { index, task_id, root_id, result }
+    }
 }

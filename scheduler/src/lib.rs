@@ -38,6 +38,8 @@ mod spec;
 pub mod tuning;
 pub mod window;
 
-pub use effect::{Answer, ChordPart, Commit, DeadReason, Effect, Fence, OpenChord, PartResult, Publish, ReadyChord, Release, Route, RunId};
+pub use effect::{
+    Answer, ChordPart, Commit, DeadReason, Effect, Fence, OpenChord, PartResult, Publish, ReadyChord, ReadyPart, Release, Route, RunId,
+};
 pub use settings::Settings;
 pub use spec::{Acknowledge, Backoff, TaskSpec};

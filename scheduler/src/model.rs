@@ -11,7 +11,7 @@ use umbel_proto::{
 };
 
 use crate::{
-    Answer, ChordPart, Commit, DeadReason, Effect, Fence, OpenChord, ReadyChord, Release, RunId, Settings, TaskSpec,
+    Answer, ChordPart, Commit, DeadReason, Effect, Fence, OpenChord, ReadyChord, ReadyPart, Release, RunId, Settings, TaskSpec,
     admission::{Arrival, Verdict, admit},
     canvas::{CanvasError, Launch, Launched, Specs, launch},
     chord::conclude,
@@ -317,7 +317,7 @@ impl Model {
             }
             assert_eq!(chord.parts.len(), open.size as usize, "chord {group} has more parts than it was opened for");
             chord.told = true;
-            let parts: Vec<ChordPart> = chord.parts.values().cloned().collect();
+            let parts: Vec<ReadyPart> = chord.parts.values().cloned().map(ReadyPart::from).collect();
             let last = parts.last().map(|part| part.task_id.clone());
             self.ready.push(ReadyChord { group: group.clone(), body: open.body.clone(), parts, last });
         }

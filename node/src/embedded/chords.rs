@@ -6,7 +6,7 @@
 
 use redb::{ReadTransaction, ReadableTable};
 use serde::{Deserialize, Serialize};
-use umbel_proto::{GroupId, Millis, Signature, TaskId};
+use umbel_proto::{GroupId, Millis, TaskId};
 use umbel_scheduler::{OpenChord, ReadyChord};
 
 use super::{
@@ -125,8 +125,6 @@ pub(crate) fn read_chord(txn: &ReadTransaction, group: &GroupId) -> Result<Optio
 }
 
 /// A chord with its parts, if it is complete and not concluded.
-///
-/// The parts' own bodies are cut down to the name of the task: the store keeps the body once, with the chord.
 pub(crate) fn read_ready(txn: &ReadTransaction, group: &GroupId) -> Result<Option<ReadyChord>, StoreError> {
     let Some(row) = read_chord(txn, group)?.filter(|row| row.complete_in.is_some()) else { return Ok(None) };
     let Some(body) = txn.open_table(BODIES)?.get(group.as_str())? else {
@@ -136,7 +134,7 @@ pub(crate) fn read_ready(txn: &ReadTransaction, group: &GroupId) -> Result<Optio
     let (from, to) = part_range(group);
     let mut parts = Vec::with_capacity(row.done as usize);
     for entry in txn.open_table(PARTS)?.range(from.as_slice()..to.as_slice())? {
-        parts.push(record::decode_part(entry?.1.value(), group, Signature::new(body.task.clone()))?);
+        parts.push(record::decode_part(entry?.1.value())?);
     }
     Ok(Some(ReadyChord { group: group.clone(), body, parts, last: row.last }))
 }

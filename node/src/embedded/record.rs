@@ -8,7 +8,7 @@ use umbel_proto::{
     DecodeError, EncodeError, Envelope, GroupId, Millis, Options, QueueName, ResultRecord, ResultTuple, Signature, State, SubtaskType,
     TaskError, TaskId, TaskName, codec::record,
 };
-use umbel_scheduler::{ChordPart, DeadReason, PartResult, revocation::Revocation};
+use umbel_scheduler::{ChordPart, DeadReason, PartResult, ReadyPart, revocation::Revocation};
 
 use super::value::{ListRef, MapRef, OwnList, OwnMap, OwnValue, ValueRef};
 
@@ -237,7 +237,8 @@ pub(crate) fn encode_part(part: &ChordPart) -> Result<Vec<u8>, EncodeError> {
     record::encode(VERSION, &PartRef { index: part.index, task_id: &part.task_id, root_id: part.root_id.as_ref(), result })
 }
 
-pub(crate) fn decode_part(bytes: &[u8], group: &GroupId, body: Signature) -> Result<ChordPart, DecodeError> {
+/// Reads what concluding takes of a part: the store keeps the body once, with the chord.
+pub(crate) fn decode_part(bytes: &[u8]) -> Result<ReadyPart, DecodeError> {
     let OwnPart { index, task_id, root_id, result } = record::decode(VERSION, bytes)?;
     let result = match result {
         OwnPartResult::Value(value) => PartResult::Value(value.0),
@@ -245,7 +246,7 @@ pub(crate) fn decode_part(bytes: &[u8], group: &GroupId, body: Signature) -> Res
             PartResult::Error(TaskError { exc_type, exc_message: exc_message.0, exc_module, traceback })
         }
     };
-    Ok(ChordPart { group: group.clone(), index, task_id, root_id, body, result })
+    Ok(ReadyPart { index, task_id, root_id, result })
 }
 
 /// A dead letter.

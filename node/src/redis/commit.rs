@@ -63,10 +63,23 @@ pub(crate) struct Complete {
     pub(crate) root: Option<TaskId>,
     /// The saved tree of a nested header.
     pub(crate) tree: Option<Vec<u8>>,
-    /// Members and scores by turns.
-    pub(crate) members: Vec<Value>,
+    pub(crate) members: Members,
     /// The body's signature, where the asker may not know it.
     pub(crate) body: Vec<u8>,
+}
+
+/// The members of a complete chord.
+#[derive(Debug)]
+pub(crate) enum Members {
+    /// Members and scores by turns.
+    Here(Vec<Value>),
+    /// They are to be read.
+    There {
+        /// How many there are.
+        count: usize,
+        /// Whether the score of each is its rank.
+        ranked: bool,
+    },
 }
 
 impl Batch {
@@ -226,7 +239,10 @@ pub(crate) fn complete(value: Value) -> Result<Complete, RedisError> {
         last: id(task),
         root: id(root),
         tree: answer::bytes(tree),
-        members: answer::list(members, "a commit")?,
+        members: match members {
+            Value::Int(count) => Members::There { count: usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX), ranked: count > 0 },
+            members => Members::Here(answer::list(members, "a commit")?),
+        },
         body: answer::bytes(body).unwrap_or_default(),
     })
 }

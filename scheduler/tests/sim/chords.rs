@@ -48,13 +48,14 @@ impl Chord {
     }
 
     pub(crate) fn ready(&self, mutation: Option<Mutation>) -> ReadyChord {
-        let mut parts = match mutation {
+        let mut parts: Vec<ChordPart> = match mutation {
             Some(Mutation::CountPartsNotIndexes | Mutation::MisplacedValues) => self.arrived.clone(),
             _ => self.parts.values().cloned().collect(),
         };
         if mutation == Some(Mutation::CountPartsNotIndexes) {
             parts.sort_by_key(|part| part.index);
         }
+        let parts = parts.into_iter().map(Into::into).collect();
         ReadyChord { group: self.open.group.clone(), body: self.open.body.clone(), parts, last: self.last.clone() }
     }
 }

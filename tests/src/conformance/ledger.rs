@@ -52,6 +52,7 @@ macro_rules! ledger_conformance {
                 an_unconcluded_chord_is_found_after_a_crash,
                 chords_survive_half_way,
                 a_large_chord_keeps_its_order,
+                a_large_chord_may_have_any_indexes,
                 it_behaves_like_the_model,
             ]
         );

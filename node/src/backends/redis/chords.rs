@@ -13,14 +13,14 @@ use std::{
 
 use redis::Value as Answered;
 use umbel_proto::{GroupId, Limits, ResultRecord, ResultTuple, Signature, State, TaskError, TaskId, Value, codec::json, inflate};
-use umbel_scheduler::{ChordPart, PartResult, ReadyChord};
+use umbel_scheduler::{ChordPart, PartResult, ReadyChord, ReadyPart};
 
 use super::{super::ChordStep, RedisBackend, tree};
 use crate::{
     backends::{Backend, BackendError},
     redis::{
         answer,
-        commit::{Batch, Complete, Outcome, PartArguments, ResultsAt, complete},
+        commit::{Batch, Complete, Members, Outcome, PartArguments, ResultsAt, complete},
         error::RedisError,
         keys::Keys,
         script::Script,
@@ -45,7 +45,7 @@ static CLOSE: Script = Script::new(
     "close",
     "if redis.call('GET', KEYS[1] .. '.c') ~= ARGV[1] then return 0 end
      redis.call('DEL', KEYS[1] .. '.s')
-     if ARGV[3] == '0' then redis.call('DEL', KEYS[1] .. '.j', KEYS[1] .. '.t', KEYS[1] .. '.d') end
+     if ARGV[3] == '0' then redis.call('UNLINK', KEYS[1] .. '.j', KEYS[1] .. '.t', KEYS[1] .. '.d') end
      redis.call('SET', KEYS[1] .. '.c', 'done', 'EX', 300)
      redis.call('ZREM', KEYS[2], ARGV[2])
      redis.call('HDEL', KEYS[3], ARGV[2])
@@ -168,6 +168,24 @@ impl RedisBackend {
         }
     }
 
+    /// Reads the members of a chord of many, which this process has claimed. Where their scores are their ranks, and there are as many
+    /// as there were, they are read without.
+    async fn members(&self, group: &GroupId, count: usize, ranked: bool) -> Result<Vec<Member>, RedisError> {
+        let key = format!("{}.j", self.keys.celery.group(group));
+        let range = |scores: &[&str]| redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).arg(scores).to_owned();
+        if ranked {
+            let list = answer::list(self.link.run(&range(&[])).await?, "a chord's parts")?;
+            if list.len() == count {
+                let bytes = |member| match member {
+                    Answered::BulkString(bytes) => Ok(bytes),
+                    _ => Err(RedisError::strange("a chord's parts")),
+                };
+                return (0..).zip(list).map(|(rank, member)| Ok((Some(rank), bytes(member)?))).collect();
+            }
+        }
+        with_scores(answer::list(self.link.run(&range(&["WITHSCORES"])).await?, "a chord's parts")?)
+    }
+
     /// Makes sure that this process may conclude a chord, for some seconds more (5.7's EXTEND).
     pub(super) async fn claim(&self, group: &GroupId) -> Result<bool, RedisError> {
         let mut call = CLAIM.call(1);
@@ -210,10 +228,11 @@ fn member(part: &ChordPart) -> Vec<u8> {
 /// Reads a member, which a Celery worker may have written, compressed or not.
 fn read_member(bytes: &[u8]) -> Option<(TaskId, PartResult)> {
     let inflated = inflate(bytes, Limits::default()).ok()?;
-    let value = json::parse(inflated.as_deref().unwrap_or(bytes), Limits::default()).ok()?;
-    let Value::List(items) = value else { return None };
-    let [_, task, state, result] = <[Value; 4]>::try_from(items).ok()?;
-    Some((TaskId::from(task.as_str()?), part_result(&State::by_name(state.as_str()?), result)))
+    let mut items = json::Items::new(inflated.as_deref().unwrap_or(bytes), Limits::default()).ok()?;
+    items.value().ok()?;
+    let (task, state, result) = (items.text().ok()?, items.text().ok()?, items.value().ok()?);
+    items.end().ok()?;
+    Some((TaskId::from(&*task), part_result(&State::by_name(&state), result)))
 }
 
 fn part_result(state: &State, result: Value) -> PartResult {
@@ -232,21 +251,19 @@ async fn ready(backend: &RedisBackend, chord: Complete, body: Option<&Signature>
         Some(body) => body.clone(),
         None => signature(&chord.body)?,
     };
-    let part = |index, task_id: TaskId, result| ChordPart {
-        group: chord.group.clone(),
-        index,
-        root_id: chord.root.clone().filter(|_| chord.last.as_ref() == Some(&task_id)),
-        task_id,
-        // The parts' bodies are cut down: the chord has it.
-        body: Signature::new(body.task.clone()),
-        result,
+    let part = |index, task_id: TaskId, result| {
+        let root_id = chord.root.as_ref().filter(|_| chord.last.as_ref() == Some(&task_id));
+        ReadyPart { index, root_id: root_id.cloned(), task_id, result }
     };
-    let mut counted = Vec::with_capacity(chord.members.len() / 2);
-    for pair in chord.members.chunks_exact(2) {
-        let [Answered::BulkString(bytes), score] = pair else { return Err(RedisError::strange("a chord's parts")) };
+    let members = match chord.members {
+        Members::Here(list) => with_scores(list)?,
+        Members::There { count, ranked } => backend.members(&chord.group, count, ranked).await?,
+    };
+    let mut counted = Vec::with_capacity(members.len());
+    for (index, bytes) in members {
         let (task, result) =
-            read_member(bytes).ok_or_else(|| RedisError::Refused(format!("a part of chord {} cannot be read", chord.group)))?;
-        counted.push(part(index(score), task, result));
+            read_member(&bytes).ok_or_else(|| RedisError::Refused(format!("a part of chord {} cannot be read", chord.group)))?;
+        counted.push(part(index, task, result));
     }
     let parts = match &chord.tree {
         Some(saved) => {
@@ -265,11 +282,22 @@ async fn ready(backend: &RedisBackend, chord: Complete, body: Option<&Signature>
     Ok(ReadyChord { group: chord.group, body, parts, last: chord.last })
 }
 
-fn index(score: &Answered) -> Option<i64> {
-    match score {
-        Answered::BulkString(text) if text.eq_ignore_ascii_case(b"inf") => None,
-        other => answer::int(Some(other)),
+/// A member of `.j` and its place in the header.
+type Member = (Option<i64>, Vec<u8>);
+
+/// Takes apart what came with scores by turns.
+fn with_scores(list: Vec<Answered>) -> Result<Vec<Member>, RedisError> {
+    let mut members = Vec::with_capacity(list.len() / 2);
+    let mut list = list.into_iter();
+    while let (Some(member), Some(score)) = (list.next(), list.next()) {
+        let Answered::BulkString(bytes) = member else { return Err(RedisError::strange("a chord's parts")) };
+        let index = match &score {
+            Answered::BulkString(text) if text.eq_ignore_ascii_case(b"inf") => None,
+            other => answer::int(Some(other)),
+        };
+        members.push((index, bytes));
     }
+    Ok(members)
 }
 
 fn signature(bytes: &[u8]) -> Result<Signature, RedisError> {
@@ -280,7 +308,7 @@ fn signature(bytes: &[u8]) -> Result<Signature, RedisError> {
 
 /// The results of a nested header's members, each nested group as a list. What the chord has counted is taken from there: a member
 /// whose result is ignored is nowhere else. Only the others are asked for.
-async fn joined(backend: &RedisBackend, tree: &ResultTuple, counted: &[ChordPart]) -> Result<Vec<PartResult>, RedisError> {
+async fn joined(backend: &RedisBackend, tree: &ResultTuple, counted: &[ReadyPart]) -> Result<Vec<PartResult>, RedisError> {
     let mut results: HashMap<&str, PartResult> = counted.iter().map(|part| (part.task_id.as_str(), part.result.clone())).collect();
     let mut ids = Vec::new();
     leaves(tree, &mut ids);
@@ -306,7 +334,7 @@ async fn joined(backend: &RedisBackend, tree: &ResultTuple, counted: &[ChordPart
     Ok(tree.children.iter().flatten().enumerate().map(member).collect())
 }
 
-fn failed_at(counted: &[ChordPart], place: usize) -> Option<PartResult> {
+fn failed_at(counted: &[ReadyPart], place: usize) -> Option<PartResult> {
     let part = counted.iter().find(|part| part.index == i64::try_from(place).ok())?;
     matches!(part.result, PartResult::Error(_)).then(|| part.result.clone())
 }

@@ -12,7 +12,7 @@
 -- envelope | X id record limit | B (begin).
 --
 -- Answers per commit: 0 (refused) or 1, or a list of chords that have become complete: group, last task, its
--- root, saved tree or false, members and scores, body (empty).
+-- root, saved tree or false, its parts (`parts_of`), body (empty).
 local broker_db, results_db, prefix = ARGV[1], ARGV[2], ARGV[3]
 local chords, bodies, lasts, chord_ttl, claim_ttl, token = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local commits = tonumber(ARGV[10])

@@ -6,7 +6,7 @@ local function claim(p, group, task, root, saved)
   if not redis.call('SET', p .. '.c', token, 'NX', 'PX', claim_ttl) then return nil end
   redis.call('ZADD', chords, now, group)
   if task ~= '' then redis.call('HSET', lasts, group, task .. '\n' .. root) end
-  return {group, task, root, saved or false, redis.call('ZRANGE', p .. '.j', 0, -1, 'WITHSCORES'), ''}
+  return {group, task, root, saved or false, parts_of(p), ''}
 end
 
 local function expire(p, meta_ttl)
@@ -122,7 +122,7 @@ local function open_chord(a)
   local p, group, size, body = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
   -- A chord that is there and known was opened by this very commit, sent before.
   if redis.call('EXISTS', p .. '.s') == 1 and redis.call('HEXISTS', bodies, group) == 1 then return nil end
-  redis.call('DEL', p .. '.c', p .. '.d', p .. '.j', p .. '.t')
+  redis.call('UNLINK', p .. '.c', p .. '.d', p .. '.j', p .. '.t')
   if chord_ttl > 0 then redis.call('SET', p .. '.s', size, 'EX', chord_ttl) else redis.call('SET', p .. '.s', size) end
   redis.call('ZADD', chords, now, group)
   redis.call('HSET', bodies, group, body)
@@ -141,7 +141,8 @@ local function conclude(p, group, failed)
     if not size or count_parts(p) < need(p, size) then return false end
   end
   redis.call('DEL', p .. '.s')
-  if not failed then redis.call('DEL', p .. '.j', p .. '.t', p .. '.d') end
+  -- Thousands of parts are taken apart beside the server's other work.
+  if not failed then redis.call('UNLINK', p .. '.j', p .. '.t', p .. '.d') end
   redis.call('SET', p .. '.c', 'done', 'EX', 300)
   redis.call('ZREM', chords, group)
   redis.call('HDEL', bodies, group)

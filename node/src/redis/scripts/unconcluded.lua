@@ -1,6 +1,6 @@
 -- Looks for chords that are complete and that nobody has concluded for a while, and claims them for this ledger.
 -- KEYS: chords, bodies, lasts. ARGV: prefix of group keys, grace in ms, limit, claim TTL in ms, claim token.
--- Answers per chord: group, last task, its root, saved tree or false, members and scores, body.
+-- Answers per chord: group, last task, its root, saved tree or false, its parts (`parts_of`), body.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local answer, wanted = {}, tonumber(ARGV[3])
@@ -28,7 +28,7 @@ for _, group in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - tonumb
         local last = redis.call('HGET', KEYS[3], group) or '\n'
         local cut = string.find(last, '\n', 1, true)
         answer[#answer + 1] = {group, string.sub(last, 1, cut - 1), string.sub(last, cut + 1), saved or false,
-          redis.call('ZRANGE', p .. '.j', 0, -1, 'WITHSCORES'), body}
+          parts_of(p), body}
       end
     end
     redis.call('ZADD', KEYS[1], now, group)

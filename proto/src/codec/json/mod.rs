@@ -4,10 +4,12 @@
 //! ASCII-escaped. Own code rather than a JSON crate because no crate offers all of this together with
 //! a scanner that checks a value without building it, which is what keeps a task's arguments bytes.
 
+mod items;
 mod parse;
 mod scan;
 mod write;
 
+pub use items::Items;
 pub use parse::parse;
 pub(crate) use parse::{text, value};
 pub(crate) use scan::Scanner;

@@ -163,3 +163,23 @@ fn plain_signatures_are_passed_and_nothing_else() {
         assert_eq!(scanner.at(), 0, "{text}");
     }
 }
+
+/// Goal: a list is read item by item as it would be as a whole, and what is not such a list is an error at the right place.
+#[test]
+fn items_are_read_one_by_one() {
+    let all = |text: &str, depth| {
+        let mut items = Items::new(text.as_bytes(), Limits { depth, ..Limits::default() })?;
+        let read = (items.value()?, items.text()?.into_owned(), items.value()?);
+        items.end().map(|()| read)
+    };
+    let read = all(" [ 1 , \"a\\n\\u00e9\",{\"k\": [2]}]\n", 3).unwrap();
+    assert_eq!(read, (Value::Int(1), "a\né".to_owned(), parse(b"{\"k\": [2]}", Limits::default()).unwrap()));
+    for wrong in
+        ["", "{}", "[1]", "[1, 2, 3]", "[1, \"a\"]", "[1, \"a\", 2", "[1, \"a\", 2, 3]", "[1 \"a\", 2]", "[1, \"a\", 2] 3", "[,\"a\",2]"]
+    {
+        assert!(all(wrong, 3).is_err(), "{wrong}");
+    }
+    assert!(all("[1, \"a\", [[2]]]", 2).is_err(), "too deep");
+    assert!(Items::new(b"[]", Limits { depth: 0, ..Limits::default() }).is_err());
+    assert!(Items::new(b"[1]", Limits { size_bytes: 2, ..Limits::default() }).is_err());
+}

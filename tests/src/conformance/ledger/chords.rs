@@ -282,3 +282,28 @@ pub async fn a_large_chord_keeps_its_order<S: Stage>() {
     done(&*ledger, conclusion("g")).await;
     assert_eq!(progress(&*stage.backend(), "g").await, None);
 }
+
+/// Hundreds of members whose places have gaps, are shared, or are none: the body gets them in order all the same, from whoever
+/// concludes.
+pub async fn a_large_chord_may_have_any_indexes<S: Stage>() {
+    let stage = S::fresh(Setup { chord_grace: Some(Duration::from_millis(300)), ..Setup::default() }).await;
+    let ledger = stage.ledger();
+    let shared = (0..150).map(|n| (Some(n / 2 * 3 - 10), format!("t{n:03}")));
+    let expected: Vec<(Option<i64>, String)> = shared.chain((150..200).map(|n| (None, format!("t{n:03}")))).collect();
+    done(&*ledger, open(vec![open_chord("g", 200)])).await;
+    let part =
+        |(index, task): &(Option<i64>, String)| open(vec![part_with("g", *index, task, PartResult::Value(Value::from(task.as_str())))]);
+    let mut told = Vec::new();
+    for answer in commit(&*ledger, expected.iter().rev().map(part).collect()).await {
+        let Answer::Done { ready } = answer else { panic!("refused") };
+        told.extend(ready);
+    }
+    let found = until_async("the chord is listed", || async {
+        let found = ledger.unconcluded(10).await.unwrap();
+        (!found.is_empty()).then_some(found)
+    });
+    assert_eq!(told, found.await);
+    let ready = told.pop().unwrap();
+    assert_eq!(ready.parts.iter().map(|part| (part.index, part.task_id.to_string())).collect::<Vec<_>>(), expected);
+    assert!(ready.parts.iter().all(|part| part.result == PartResult::Value(Value::from(part.task_id.as_str()))));
+}

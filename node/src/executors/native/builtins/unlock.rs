@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use umbel_proto::{GroupId, ResultRecord, ResultTuple, Signature, State, TaskError, TaskId, Value};
-use umbel_scheduler::{ChordPart, PartResult, ReadyChord};
+use umbel_proto::{GroupId, ResultRecord, ResultTuple, State, TaskError, TaskId, Value};
+use umbel_scheduler::{PartResult, ReadyChord, ReadyPart};
 
 use super::{bad, list, optional, required, signature};
 use crate::{
@@ -51,7 +51,7 @@ async fn unlock(call: Call) -> Returned {
     let mut parts = Vec::new();
     for (index, (id, record)) in members.iter().zip(records).enumerate() {
         match record.filter(|record| record.status.is_ready()) {
-            Some(record) => parts.push(part(&group, index, id, record, &body)),
+            Some(record) => parts.push(part(index, id, record)),
             None => return again(),
         }
     }
@@ -63,12 +63,12 @@ async fn conclude(client: &Client, ready: ReadyChord) -> Returned {
     Ok(Value::Null)
 }
 
-fn part(group: &GroupId, index: usize, id: &TaskId, record: ResultRecord, body: &Signature) -> ChordPart {
+fn part(index: usize, id: &TaskId, record: ResultRecord) -> ReadyPart {
     let result = match record.status {
         State::Success => PartResult::Value(record.result),
         _ => PartResult::Error(record.error().unwrap_or_else(|| TaskError::new("builtins", "RuntimeError", "unreadable failure"))),
     };
-    ChordPart { group: group.clone(), index: i64::try_from(index).ok(), task_id: id.clone(), root_id: None, body: body.clone(), result }
+    ReadyPart { index: i64::try_from(index).ok(), task_id: id.clone(), root_id: None, result }
 }
 
 /// The tasks of a result, in order.
