@@ -30,7 +30,7 @@ pub use error::{DecodeError, EncodeError, Limits};
 pub use event::Event;
 pub use ids::{DeliveryTag, GroupId, NodeId, QueueName, TaskId, TaskName};
 pub use message::{Body, Chain, Embed, Envelope, Headers, Invocation, Properties, Raw, TimeLimit};
-pub use outcome::{Outcome, Retry, TaskError};
+pub use outcome::{ErrbackLeft, Outcome, Retry, TaskError};
 pub use result::{ResultRecord, ResultTuple, State, inflate};
 pub use signature::{Options, Signature, SubtaskType};
 pub use time::{Millis, Timestamp};

@@ -17,13 +17,15 @@ pub enum Outcome {
     },
     /// The task raised, panicked or could not be called.
     Failure(TaskError),
-    /// As [`Outcome::Failure`], but the executor has called those of the task's errbacks that are functions to be called where
-    /// the task failed (`celery/backends/base.py::_call_task_errbacks`).
+    /// As [`Outcome::Failure`], but the executor has had it stored, and has called those of the task's errbacks that are functions to be
+    /// called where the task failed (`celery/backends/base.py::_call_task_errbacks`), or has died while it did.
     FailureTold {
         /// The exception.
         error: TaskError,
         /// The errbacks that are left to be sent as tasks.
-        errbacks: Vec<Signature>,
+        errbacks: Vec<ErrbackLeft>,
+        /// Whether the failure is known to be stored.
+        stored: bool,
     },
     /// The task asks to be run again (`Task.retry`, `autoretry_for`).
     Retry(Retry),
@@ -58,6 +60,15 @@ pub enum Outcome {
         /// How, for a person: `signal 9 (SIGKILL)`.
         detail: String,
     },
+}
+
+/// An errback that its failed task's executor has not called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ErrbackLeft {
+    /// The errback.
+    pub signature: Signature,
+    /// Whether it is called with the request, the exception and the traceback, rather than with the failed task's id.
+    pub new_style: bool,
 }
 
 /// What a task says when it asks to be run again.

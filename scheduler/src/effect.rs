@@ -13,6 +13,9 @@ pub enum Effect {
     Publish(Box<Publish>),
     /// Store a result. A stored SUCCESS is never overwritten (`celery/backends/base.py`); everything else is.
     Store(Box<ResultRecord>),
+    /// What this ending has to store is stored already, by an earlier commit under the same fence. There is nothing left to do about
+    /// it, but for ledgers that mark what has ended.
+    StoredBefore,
     /// Begin to count a chord. Comes before the messages of its header in the same commit.
     OpenChord(Box<OpenChord>),
     /// Expect more parts of a chord (`add_to_chord`).

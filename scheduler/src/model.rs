@@ -275,6 +275,7 @@ impl Model {
                     self.results.insert(record.task_id.clone(), *record);
                 }
             }
+            Effect::StoredBefore => {}
             Effect::OpenChord(open) => {
                 let chord = self.chord(&open.group);
                 assert!(chord.open.is_none(), "chord {} was opened twice", open.group);

@@ -26,6 +26,8 @@ from canvas_tasks import (
     insatiable,
     keyed,
     late,
+    looking_errback,
+    looking_old_errback,
     new_errback,
     note,
     notes,
@@ -227,6 +229,24 @@ def rule_20_errbacks_of_both_styles():
     retried.link_error(old_errback.s(key=key))
     result = fails(retried, "KeyError")
     same((noted(key, 1), len(notes(tries))), ([result.id], 4))
+
+
+@case
+def rule_20_errbacks_find_what_they_are_called_for():
+    for _ in range(5):
+        new, old = fresh(), fresh()
+        failing = F()
+        failing.link_error(looking_errback.s(new, []))
+        failing.link_error(looking_old_errback.s(key=old))
+        fails(failing, "ValueError")
+        same((noted(new, 1), noted(old, 1)), ([["FAILURE"]], ["FAILURE"]))
+        # In the header of a chord that waits for others, and at the head of a chain.
+        key, waits, rest = fresh(), fresh(), echo.s()
+        after = rest.freeze().id
+        failing = chain(F().on_error(looking_errback.s(key, [after])), rest)
+        sent(chord([failing, late.si(1, waits, 1)], total.s()))
+        same(noted(key, 1), [["FAILURE", "FAILURE"]])
+        note.delay(1, waits)
 
 
 @case

@@ -121,6 +121,17 @@ def new_errback(request, exc, trace, key):
 
 
 @app.task
+def looking_errback(request, exc, trace, key, others):
+    """Notes what is stored of the failed task and of others."""
+    write(key, [app.AsyncResult(task_id).state for task_id in [request.id, *others]])
+
+
+@app.task
+def looking_old_errback(task_id, *, key):
+    write(key, app.AsyncResult(task_id).state)
+
+
+@app.task
 def bad_errback(request, exc, trace, key):
     write(key, request.id)
     raise RuntimeError("the errback's own")

@@ -3,6 +3,7 @@
 mod amqp;
 mod devices;
 mod embedded;
+mod errbacks;
 mod killed;
 mod limits;
 mod native;

@@ -217,6 +217,22 @@ fn killed_processes_lose_nothing() {
     finish(node);
 }
 
+/// Goal: a process that is killed while it calls errbacks has failed as it had said: its task does not run again, and the errbacks that
+/// were not called are tasks.
+#[test]
+fn errbacks_outlive_their_process() {
+    let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
+    let home = home.path();
+    let _logs = Logs(home);
+    let node = node(&server, home, "only@test");
+    submit(&server, "dooms", 0..1);
+    until("all errbacks are called", || (count(home, "told") >= 3).then_some(()));
+    let mut runs = runs(home);
+    runs.sort();
+    assert_eq!(runs, ["begin 0", "told 0 ValueError FAILURE", "told 1 ValueError FAILURE", "told 2 ValueError FAILURE"]);
+    finish(node);
+}
+
 /// Goal: a task whose process takes so much memory that the kernel kills it runs again, and others do not notice. Method: this test
 /// does what the kernel does: it kills the largest process, from outside and without a word.
 #[test]

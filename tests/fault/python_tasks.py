@@ -51,6 +51,31 @@ def hungry(number):
     write(f"end {number}")
 
 
+@app.task(name="dooms")
+def dooms(number):
+    """Sends a task that fails."""
+    fails.apply_async((number,), link_error=[told.s(number), told_by_another.s(number + 1), told.s(number + 2)])
+
+
+@app.task(name="fails")
+def fails(number):
+    write(f"begin {number}")
+    raise ValueError("bad")
+
+
+@app.task(name="told")
+def told(request, exc, trace, number):
+    write(f"told {number} {type(exc).__name__} {app.AsyncResult(request.id).state}")
+
+
+@app.task(name="told_by_another")
+def told_by_another(request, exc, trace, number):
+    """Dies in the process of the failed task."""
+    if first(number):
+        os.kill(os.getpid(), signal.SIGKILL)
+    told(request, exc, trace, number)
+
+
 def first(number):
     """Whether nobody has run it before."""
     try:

@@ -26,7 +26,11 @@ use self::{
     queue::{Pending, Queue, Then},
 };
 use super::{Admitted, Shared, cast, chance::Dice, guarded, reply, report::AggregatorReport};
-use crate::{claim::Claim, clock, executors::Progress};
+use crate::{
+    claim::Claim,
+    clock,
+    executors::{Failing, Progress},
+};
 
 /// The most commits in one flush.
 pub(crate) const FLUSH_MAX: usize = 512;
@@ -55,7 +59,7 @@ pub(crate) enum Began {
 /// Told what became of an early acknowledgement.
 pub(crate) type Begun = Box<dyn FnOnce(Began) + Send>;
 
-/// A task is about to start.
+/// A task is about to start, or runs.
 pub(crate) struct Start {
     pub(crate) fence: Fence,
     pub(crate) invocation: Arc<Invocation>,
@@ -87,6 +91,8 @@ pub(crate) enum AggregatorMsg {
     Start(Start),
     /// A task tells how far it has come.
     Progressed { invocation: Arc<Invocation>, fence: Fence, progress: Progress },
+    /// A task that runs has failed, and waits for that to be stored.
+    Failing { of: Start, failing: Failing },
     /// A message is not to run.
     Refused { claim: Claim, spec: Option<Arc<TaskSpec>>, refusal: Refusal },
     /// A message came before its time: back into the durable schedule.
@@ -158,6 +164,10 @@ impl Actor for Aggregator {
             AggregatorMsg::Progressed { invocation, fence, progress } => {
                 state.queue.note(&invocation, fence, progress);
                 state.ask_flush();
+            }
+            AggregatorMsg::Failing { of, failing } => {
+                let pending = state.failing(&of, failing);
+                state.push(pending);
             }
             AggregatorMsg::Refused { claim, spec, refusal } => {
                 let pending = state.refuse(claim, spec, &refusal);

@@ -49,7 +49,7 @@ use super::{
 };
 use crate::{
     clock,
-    executors::{Executor, Opening, Progress, SlotDied},
+    executors::{Executor, Failing, Opening, Progress, SlotDied},
     facts::Fact,
 };
 
@@ -96,6 +96,8 @@ pub(crate) enum PoolMsg {
     SlotOpened { place: SlotPlace, process: Option<Arc<AtomicU32>> },
     /// A task tells how far it has come.
     Progressed { place: SlotPlace, run: u64, progress: Progress },
+    /// It has failed, and waits for that to be stored.
+    Failing { place: SlotPlace, run: u64, failing: Failing },
     /// A task has ended.
     Finished { place: SlotPlace, run: u64, outcome: Outcome },
     /// Placement allows so many messages; others could begin what waits here.
@@ -215,6 +217,7 @@ impl Actor for ExecutorPool {
                 state.finished(place, run, outcome);
             }
             PoolMsg::Progressed { place, run, progress } => state.progressed(place, run, progress),
+            PoolMsg::Failing { place, run, failing } => state.failing(place, run, failing),
             PoolMsg::Began { index, run, began } => state.began(index, run, began),
             PoolMsg::BegunAhead { number, began } => state.begun_ahead(number, began),
             PoolMsg::SlotOpened { place, process } => state.slot_opened(place, process),

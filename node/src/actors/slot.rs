@@ -17,7 +17,7 @@ use super::{
     pool::{PoolMsg, SlotPlace},
 };
 use crate::{
-    executors::{Executor, Job, Opening, Progress, Slot},
+    executors::{Executor, Failing, Job, Opening, Progress, Slot},
     fault::Faults,
 };
 
@@ -47,6 +47,8 @@ pub(crate) enum SlotMsg {
         job: Box<Job>,
         /// The other end of the job's news.
         news: mpsc::Receiver<Progress>,
+        /// And of its failures.
+        failing: mpsc::Receiver<Failing>,
     },
 }
 
@@ -73,7 +75,7 @@ impl Actor for ExecutorSlot {
     }
 
     async fn handle(&self, _: ActorRef<SlotMsg>, message: SlotMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
-        let SlotMsg::Run { run, job, mut news } = message;
+        let SlotMsg::Run { run, job, mut news, mut failing } = message;
         let State { args, slot } = state;
         let Some(slot) = slot else { return Err("the slot was given a job before it was open".into()) };
         let tell = |progress| cast(&args.pool, PoolMsg::Progressed { place: args.place, run, progress });
@@ -85,6 +87,7 @@ impl Actor for ExecutorSlot {
                     biased;
                     outcome = &mut outcome => break outcome?,
                     Some(progress) = news.recv() => tell(progress),
+                    Some(failing) = failing.recv() => cast(&args.pool, PoolMsg::Failing { place: args.place, run, failing }),
                 }
             }
         };

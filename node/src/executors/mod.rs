@@ -20,8 +20,8 @@ use std::{
 
 use async_trait::async_trait;
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
-use umbel_proto::{Invocation, Millis, Outcome, QueueName, TaskName, TimeLimit, Value};
+use tokio::sync::{mpsc, oneshot, watch};
+use umbel_proto::{Invocation, Millis, Outcome, QueueName, TaskError, TaskName, TimeLimit, Value};
 use umbel_scheduler::{TaskSpec, devices::Device};
 
 use crate::client::Client;
@@ -91,6 +91,8 @@ pub struct Job {
     pub orders: watch::Receiver<Order>,
     /// Where states of its own go (`update_state`, progress). Bounded; what finds no room is dropped, and the task is never blocked.
     pub progress: mpsc::Sender<Progress>,
+    /// Where a failure goes that has to be stored before the run ends. Whoever sends one waits for the answer.
+    pub failing: mpsc::Sender<Failing>,
 }
 
 /// What a running task may be told. The later, the stronger.
@@ -115,6 +117,17 @@ pub struct Progress {
     pub state: String,
     /// What it says.
     pub meta: Value,
+}
+
+/// The task has failed, and the errbacks that its executor is about to call are to find that stored. An executor that sends it ends the
+/// run with [`Outcome::FailureTold`], or dies.
+#[derive(Debug)]
+pub struct Failing {
+    /// The exception.
+    pub error: TaskError,
+    /// Told whether the failure is stored. Where it is not, or nobody answers any more, the run has lost its message, and no errback
+    /// may be called.
+    pub stored: oneshot::Sender<bool>,
 }
 
 /// A slot can run nothing any more.

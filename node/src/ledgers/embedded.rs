@@ -99,7 +99,7 @@ enum Step {
 
 impl Steps {
     fn new(commit: Commit) -> Result<Self, StoreError> {
-        let steps: Vec<Step> = commit.effects.into_iter().map(Step::new).collect::<Result<_, _>>()?;
+        let steps: Vec<Step> = commit.effects.into_iter().filter_map(|effect| Step::new(effect).transpose()).collect::<Result<_, _>>()?;
         let bytes = steps.iter().map(Step::bytes).sum();
         Ok(Self { fence: commit.fence, steps, bytes })
     }
@@ -130,10 +130,12 @@ impl Steps {
 }
 
 impl Step {
-    fn new(effect: Effect) -> Result<Self, StoreError> {
-        Ok(match effect {
+    /// What to do for `effect`; `None` is nothing.
+    fn new(effect: Effect) -> Result<Option<Self>, StoreError> {
+        Ok(Some(match effect {
             Effect::Publish(publish) => Self::Publish(encode(&publish)?),
             Effect::Store(record) => Self::Store(Box::new(NewResult::new(*record)?)),
+            Effect::StoredBefore => return Ok(None),
             Effect::OpenChord(open) => Self::Open { body: body_record(&open)?, group: open.group, size: open.size },
             Effect::GrowChord { group, by } => Self::Grow { group, by },
             Effect::Part(part) => {
@@ -141,7 +143,7 @@ impl Step {
                 Self::Part(NewPart { group: part.group, task: part.task_id, key, row })
             }
             Effect::Release(release) => Self::Release(release),
-        })
+        }))
     }
 
     fn bytes(&self) -> usize {

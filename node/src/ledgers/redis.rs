@@ -114,6 +114,7 @@ impl RedisLedger {
                         let (bytes, ttl) = RedisBackend::encode(record, self.backend.options())?;
                         Step::Store { key: self.backend.keys().celery.task(&record.task_id), record: bytes, ttl }
                     }
+                    Effect::StoredBefore => continue,
                     Effect::OpenChord(open) => Step::Chord(Box::new(ChordStep::Open((**open).clone()))),
                     Effect::GrowChord { group, by } => Step::Chord(Box::new(ChordStep::Grow { group: group.clone(), by: *by })),
                     Effect::Part(part) => Step::Chord(Box::new(ChordStep::Part((**part).clone()))),

@@ -1,7 +1,7 @@
 //! Calling errbacks (rule 20): as tasks, with the failed id, or with what they need to be called as Celery calls those of the new
 //! style.
 
-use umbel_proto::{GroupId, Map, ResultTuple, Signature, TaskError, TaskId, Value};
+use umbel_proto::{ErrbackLeft, GroupId, Map, ResultTuple, Signature, TaskError, TaskId, Value};
 
 use crate::canvas::{
     build::{Builder, Id},
@@ -14,8 +14,18 @@ use crate::canvas::{
 pub(crate) enum Errbacks<'a> {
     /// Of a task of which none has been called.
     All(&'a [Signature]),
-    /// Those that the process of the failed task has left to be sent.
-    Left(&'a [Signature]),
+    /// Those that the process of the failed task has left to be sent, with its word for how each is called.
+    Left(&'a [ErrbackLeft]),
+}
+
+impl<'a> Errbacks<'a> {
+    /// Each, and whether it is of the new style.
+    fn judged(self, planner: &Planner<'_>) -> Vec<(&'a Signature, bool)> {
+        match self {
+            Self::All(errbacks) => errbacks.iter().map(|errback| (errback, planner.calls_inline(errback))).collect(),
+            Self::Left(errbacks) => errbacks.iter().map(|errback| (&errback.signature, errback.new_style)).collect(),
+        }
+    }
 }
 
 /// The header of a message that is an errback of the new style: the failed task's id and its exception.
@@ -28,23 +38,16 @@ pub(crate) const FAILED: &str = "umbel_failed";
 /// messages; what fails without one (a chord's body, a task that was killed) sends them as tasks with the header [`FAILED`], from
 /// which a process of Python makes these arguments.
 ///
-/// Those that such a process has `left` are of the old style, whatever they look like from here.
-///
 /// An errback that cannot be sent is left out: it must not keep the failure of its task from being recorded.
 ///
 /// What is answered is the group of those that leave a result, as the failed task lists it among its children.
 pub(crate) fn call(planner: &mut Planner<'_>, id: &TaskId, error: &TaskError, errbacks: Errbacks<'_>) -> Option<ResultTuple> {
-    let (errbacks, judged) = match errbacks {
-        Errbacks::All(errbacks) => (errbacks, false),
-        Errbacks::Left(errbacks) => (errbacks, true),
-    };
-    let build = |(index, errback): (usize, &Signature)| {
-        let inline = !judged && planner.calls_inline(errback);
+    let build = |(index, (errback, inline)): (usize, (&Signature, bool))| {
         let errback = if inline { of_new_style(errback, id, error) } else { errback.clone() };
         let node = Builder::new(id.as_str()).build(&errback, &Id::Own, &format!("errback.{index}")).ok()??;
         Some((inline, node))
     };
-    let members: Vec<(bool, Node)> = errbacks.iter().enumerate().filter_map(build).collect();
+    let members: Vec<(bool, Node)> = errbacks.judged(planner).into_iter().enumerate().filter_map(build).collect();
     if members.is_empty() {
         return None;
     }

@@ -1,6 +1,6 @@
 //! The task failed or was revoked: its own result, its chord, the rest of its chain, its errbacks.
 
-use umbel_proto::{State, TaskError, repr};
+use umbel_proto::{ErrbackLeft, State, TaskError, repr};
 
 use super::{
     Ending, Settlement,
@@ -14,27 +14,33 @@ impl Run<'_> {
     ///
     /// With `acks_on_failure` off, or `dead_letter_on_failure` on, the message is kept among the dead letters as well.
     pub(super) fn fail(&self, error: TaskError) -> Settlement {
-        self.fail_telling(error, self.errbacks())
+        let release = self.release(&error);
+        self.fail_with(error, release)
     }
 
-    fn errbacks(&self) -> Errbacks<'_> {
-        Errbacks::All(&self.invocation.embed().errbacks)
+    /// As [`Self::fail`], with the errbacks that its process has left, and without what [`failing`](super::failing) has `stored`.
+    pub(super) fn fail_told(&self, error: TaskError, left: &[ErrbackLeft], stored: bool) -> Settlement {
+        let release = self.release(&error);
+        let mut settlement = self.fail_for_good(error, Errbacks::Left(left), release);
+        let effects = &mut settlement.effects;
+        if stored && effects.extract_if(.., |effect| matches!(effect, Effect::Store(_))).count() > 0 {
+            effects.insert(0, Effect::StoredBefore);
+        }
+        settlement
     }
 
-    /// As [`Self::fail`], calling `errbacks`.
-    pub(super) fn fail_telling(&self, error: TaskError, errbacks: Errbacks<'_>) -> Settlement {
+    fn release(&self, error: &TaskError) -> Release {
         let spec = self.context.spec;
-        let release = if spec.dead_letter_on_failure || !spec.acks_on_failure {
-            Release::Dead { reason: DeadReason::RetriesExhausted, detail: repr::error_repr(&error) }
+        if spec.dead_letter_on_failure || !spec.acks_on_failure {
+            Release::Dead { reason: DeadReason::RetriesExhausted, detail: repr::error_repr(error) }
         } else {
             Release::Ack
-        };
-        self.fail_for_good(error, errbacks, release)
+        }
     }
 
     /// FAILURE for good, paying the broker with `release`.
     pub(super) fn fail_with(&self, error: TaskError, release: Release) -> Settlement {
-        self.fail_for_good(error, self.errbacks(), release)
+        self.fail_for_good(error, Errbacks::All(&self.invocation.embed().errbacks), release)
     }
 
     fn fail_for_good(&self, error: TaskError, errbacks: Errbacks<'_>, release: Release) -> Settlement {

@@ -111,7 +111,7 @@ pub fn settle(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -
     match outcome {
         Outcome::Success { value, children } => run.succeed(value, children),
         Outcome::Failure(error) => run.fail(error),
-        Outcome::FailureTold { error, errbacks } => run.fail_telling(error, errbacks::Errbacks::Left(&errbacks)),
+        Outcome::FailureTold { error, errbacks, stored } => run.fail_told(error, &errbacks, stored),
         Outcome::Retry(ask) => run.again(ask),
         Outcome::Ignore => run.silent(Release::Ack, Ending::Ignored),
         Outcome::Reject { requeue: true, .. } => run.requeue(),
@@ -166,6 +166,14 @@ pub fn started(invocation: &Invocation, context: Context<'_>, pid: u32) -> Optio
     }
     let meta = [("pid".to_owned(), Value::from(pid)), ("hostname".to_owned(), context.node.as_str().into())];
     Some(run.store(State::Started, Value::Map(meta.into_iter().collect()), None, Some(Vec::new())))
+}
+
+/// What a failure has to store before errbacks are called where the task failed, for they look at it: its own result and those of what
+/// was to follow it. It is not the ending, which is [`Outcome::FailureTold`]; whoever dies in between leaves the task to be run again.
+pub fn failing(invocation: &Invocation, error: &TaskError, context: Context<'_>) -> Vec<Effect> {
+    let mut effects = Run { invocation, context }.ended(&State::Failure, error);
+    effects.retain(|effect| matches!(effect, Effect::Store(_)));
+    effects
 }
 
 /// The exception that stands for a workflow that cannot be sent on.

@@ -1,6 +1,6 @@
 //! Endings of single tasks.
 
-use umbel_proto::{Invocation, Map, NodeId, Outcome, QueueName, Signature, State, TaskError, Value};
+use umbel_proto::{ErrbackLeft, Invocation, Map, NodeId, Outcome, QueueName, Signature, State, TaskError, Value};
 
 use super::*;
 use crate::{
@@ -278,7 +278,7 @@ fn errbacks_of_the_new_style_get_what_they_are_called_with() {
     });
     let sent = sent.unwrap();
     assert_eq!((sent.argsrepr.as_deref(), sent.other.get(errbacks::FAILED)), (Some("('own',)"), None));
-    // What is stored in it does not count, nor what a task's own process has made of it.
+    // What is stored in it does not count; and where a task's own process has judged it, that is how it is called.
     case.specs.tasks.insert("new".into(), TaskSpec { errback_arguments: Some(2), ..TaskSpec::new("new") });
     let of_old_style = |outcome| {
         let settlement = case.settle(outcome);
@@ -290,8 +290,36 @@ fn errbacks_of_the_new_style_get_what_they_are_called_with() {
         });
         assert!(sent, "{:?}", settlement.effects);
     };
+    let left = |new_style| vec![ErrbackLeft { signature: errback("new"), new_style }];
     of_old_style(Outcome::Failure(bad()));
-    of_old_style(Outcome::FailureTold { error: bad(), errbacks: vec![errback("new")] });
+    of_old_style(Outcome::FailureTold { error: bad(), errbacks: left(false), stored: false });
+    let settlement = case.settle(Outcome::FailureTold { error: bad(), errbacks: left(true), stored: false });
+    let header = settlement.effects.iter().find_map(|effect| match effect {
+        Effect::Publish(publish) => publish.invocation.headers.other.get(errbacks::FAILED),
+        _ => None,
+    });
+    assert!(header.is_some(), "{:?}", settlement.effects);
+}
+
+/// Goal: what is stored before errbacks are called is what the ending would have stored, and the ending does not store it again.
+#[test]
+fn a_failure_that_was_told_is_stored_once() {
+    let steps =
+        [Signature::new("proj.add").set("task_id", "id").link_error(Signature::new("e")), Signature::new("b").set("task_id", "next")];
+    let case = Case::of(&Signature::chain(steps));
+    let stores = |effects: &[Effect]| effects.iter().filter(|effect| matches!(effect, Effect::Store(_))).cloned().collect::<Vec<_>>();
+    let before = failing(&case.invocation, &bad(), case.context());
+    let plain = case.settle(Outcome::Failure(bad()));
+    assert_eq!((before.len(), &before), (2, &stores(&plain.effects)));
+    let told = |stored| Outcome::FailureTold { error: bad(), errbacks: Vec::new(), stored };
+    let ending = case.settle(told(true));
+    assert_eq!(ending.effects, [Effect::StoredBefore, Effect::Release(Release::Ack)]);
+    assert_eq!(stores(&case.settle(told(false)).effects), before);
+    // Where nothing is stored, nothing is said of it.
+    let mut ignoring = Case::new();
+    ignoring.spec.ignore_result = true;
+    assert_eq!(failing(&ignoring.invocation, &bad(), ignoring.context()), []);
+    assert_eq!(ignoring.settle(told(true)).effects, [Effect::Release(Release::Ack)]);
 }
 
 #[test]

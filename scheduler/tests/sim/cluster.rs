@@ -390,6 +390,7 @@ fn short(effect: &Effect) -> String {
     match effect {
         Effect::Publish(publish) => format!("publish {} {}", publish.invocation.headers.task, publish.invocation.headers.id),
         Effect::Store(record) => format!("store {:?} {}", record.status, record.task_id),
+        Effect::StoredBefore => "stored before".to_owned(),
         Effect::OpenChord(open) => format!("open {} of {}", open.group, open.size),
         Effect::GrowChord { group, by } => format!("grow {group} by {by}"),
         Effect::Part(part) => format!("part {:?} of {}", part.index, part.group),

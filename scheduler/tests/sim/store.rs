@@ -199,6 +199,7 @@ impl Store {
                     self.results.insert(record.task_id.clone(), (**record).clone());
                 }
             }
+            Effect::StoredBefore => {}
             Effect::OpenChord(open) => {
                 self.chords.entry(open.group.clone()).or_insert_with(|| Chord::new(open));
             }

@@ -103,7 +103,7 @@ impl Witness {
                     let parts = embed.chain.iter().chain(embed.chord.as_deref());
                     parts.for_each(|part| ignored_in(&part.to_value(), &mut self.ignored));
                 }
-                Effect::GrowChord { .. } | Effect::Release(_) => {}
+                Effect::StoredBefore | Effect::GrowChord { .. } | Effect::Release(_) => {}
             }
         }
         Ok(())

@@ -22,7 +22,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
-use umbel::executors::{Executor, Job, Opening, Order, Progress, Slot};
+use umbel::executors::{Executor, Failing, Job, Opening, Order, Progress, Slot};
 use umbel_proto::{Invocation, Map, Outcome, QueueName, Signature, TaskError, TaskId, TaskName, TimeLimit, Value};
 use umbel_scheduler::TaskSpec;
 
@@ -68,6 +68,8 @@ macro_rules! executor_conformance {
 pub struct Ends {
     /// Where it is told something.
     pub orders: watch::Sender<Order>,
+    /// Where it tells of failures that are to be stored.
+    pub failing: mpsc::Receiver<Failing>,
     progress: mpsc::Receiver<Progress>,
 }
 
@@ -88,6 +90,7 @@ fn job_with(executor: &dyn Executor, task: &str, args: &[Value], kwargs: &Map) -
     let id = TaskId::derive(task, "conformance");
     let (orders, receiver) = watch::channel(Order::Run);
     let (sender, progress) = mpsc::channel(16);
+    let (fails, failing) = mpsc::channel(1);
     let job = Job {
         invocation: Arc::new(Invocation::new(name.clone(), id, args, kwargs).expect("plain arguments")),
         spec: executor.spec(&name).unwrap_or_else(|| Arc::new(TaskSpec::new(name))),
@@ -97,8 +100,9 @@ fn job_with(executor: &dyn Executor, task: &str, args: &[Value], kwargs: &Map) -
         deadline: None,
         orders: receiver,
         progress: sender,
+        failing: fails,
     };
-    (job, Ends { orders, progress })
+    (job, Ends { orders, failing, progress })
 }
 
 /// A call of one of the executor's tasks, without limits.

@@ -23,6 +23,7 @@ macro_rules! ledger_conformance {
             [
                 an_ending_happens_whole,
                 a_failure_is_there_before_its_errback,
+                a_failure_that_was_stored_before_ends_its_task,
                 a_refused_commit_does_nothing,
                 an_old_attempt_is_refused,
                 an_ending_cannot_happen_twice,

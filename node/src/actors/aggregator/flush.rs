@@ -64,6 +64,7 @@ fn durable(shared: &Shared, then: Then, flushed: &mut Flushed) {
             claim.settled();
         }
         Then::Begun(reply) => reply(Began::Durable),
+        Then::Told(reply) => drop(reply.send(true)),
         Then::Noted => {}
         Then::Concluded(group) => flushed.concluded.push((group, true)),
     }
@@ -80,6 +81,7 @@ fn too_late(shared: &Shared, then: Then, flushed: &mut Flushed) {
             claim.settled();
         }
         Then::Begun(reply) => reply(Began::TooLate),
+        Then::Told(reply) => drop(reply.send(false)),
         Then::Noted => {}
         Then::Concluded(group) => flushed.concluded.push((group, false)),
     }
@@ -90,6 +92,7 @@ fn refused(then: Then, reason: String, flushed: &mut Flushed) {
     match then {
         Then::Settled(settled) => flushed.refused.push((settled, reason)),
         Then::Begun(reply) => reply(Began::Refused),
+        Then::Told(reply) => drop(reply.send(false)),
         Then::Noted => tracing::warn!(reason, "the ledger refuses the state of a running task"),
         Then::Concluded(group) => {
             tracing::error!(%group, reason, "the ledger refuses the conclusion of a chord; it is tried again with the next sweep");

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::oneshot;
 use umbel_proto::{GroupId, Invocation, Map, ResultRecord, State, TaskId};
 use umbel_scheduler::{Commit, Effect, Fence, TaskSpec};
 
@@ -23,6 +24,8 @@ pub(super) enum Then {
     Settled(Box<Settled>),
     /// Let the task start.
     Begun(Begun),
+    /// Let errbacks be called where the task failed: they will find that stored.
+    Told(oneshot::Sender<bool>),
     /// Nothing.
     Noted,
     /// A chord has its body or errbacks.

@@ -15,7 +15,7 @@ use super::{
     Ended, Start, State,
     queue::{Pending, Resort, Settled, Then},
 };
-use crate::{brokers::Held, claim::Claim, clock, facts::Fact};
+use crate::{brokers::Held, claim::Claim, clock, executors::Failing, facts::Fact};
 
 /// How long a message rests after a decision about it has panicked.
 const REST_MS: Millis = 1_000;
@@ -85,19 +85,9 @@ impl State {
 
     /// What to write down before a task runs; `None` when there is nothing.
     pub(super) fn start(&mut self, start: Start) -> Option<Pending> {
-        let Start { fence, invocation, spec, queue, crashes, begin } = start;
-        let context = Context {
-            spec: &spec,
-            specs: &self.shared.registry,
-            settings: &self.shared.settings,
-            node: &self.shared.node,
-            queue: &queue,
-            crashes,
-            begun: begin.is_some(),
-            now: clock::now(),
-            dice: self.dice.roll(),
-        };
-        let started = guarded(|| settlement::started(&invocation, context, std::process::id()));
+        let context = self.context_of(&start);
+        let started = guarded(|| settlement::started(&start.invocation, context, std::process::id()));
+        let Start { fence, invocation, begin, .. } = start;
         let started = started.unwrap_or_else(|panic| {
             tracing::error!(task_id = %invocation.headers.id, "the state STARTED cannot be written: {panic}");
             None
@@ -108,6 +98,33 @@ impl State {
             Some(begin) => Some(Pending { commit: Commit { fence, effects }, then: Then::Begun(begin) }),
             None if effects.is_empty() => None,
             None => Some(Pending { commit: Commit { fence, effects }, then: Then::Noted }),
+        }
+    }
+
+    /// What to write down of a failure while its task's errbacks are yet to be called. Where there is nothing to store, the fence is looked
+    /// at all the same.
+    pub(super) fn failing(&mut self, of: &Start, failing: Failing) -> Pending {
+        let Failing { error, stored } = failing;
+        let context = self.context_of(of);
+        let effects = guarded(|| settlement::failing(&of.invocation, &error, context)).unwrap_or_else(|panic| {
+            tracing::error!(task_id = %of.invocation.headers.id, "a failure cannot be written before its errbacks are called: {panic}");
+            Vec::new()
+        });
+        Pending { commit: Commit { fence: of.fence.clone(), effects }, then: Then::Told(stored) }
+    }
+
+    fn context_of<'a>(&'a mut self, start: &'a Start) -> Context<'a> {
+        let dice = self.dice.roll();
+        Context {
+            spec: &start.spec,
+            specs: &self.shared.registry,
+            settings: &self.shared.settings,
+            node: &self.shared.node,
+            queue: &start.queue,
+            crashes: start.crashes,
+            begun: start.begin.is_some(),
+            now: clock::now(),
+            dice,
         }
     }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock,
-    executors::{Job, Order, Progress},
+    executors::{Failing, Job, Order, Progress},
     facts::Fact,
 };
 
@@ -62,10 +62,11 @@ pub(super) enum EndedBy {
 }
 
 impl EndedBy {
-    /// The outcome of a run that was told to end. One that had succeeded by then has succeeded.
+    /// The outcome of a run that was told to end. One that had succeeded by then has succeeded, and one that has told of its failure
+    /// has failed.
     fn outcome(self, outcome: Outcome) -> Outcome {
         match (self, outcome) {
-            (_, outcome @ Outcome::Success { .. }) => outcome,
+            (_, outcome @ (Outcome::Success { .. } | Outcome::FailureTold { .. })) => outcome,
             (Self::Revoke { signal }, Outcome::Revoked { signal: used, .. }) => {
                 Outcome::Revoked { terminated: true, signal: signal.or(used) }
             }
@@ -198,6 +199,7 @@ impl State {
         let hard = after(started, limits.hard_secs);
         let (orders, listen) = watch::channel(Order::Run);
         let (progress, news) = mpsc::channel(NEWS_MAX);
+        let (fails, failing) = mpsc::channel(1);
         let job = Box::new(Job {
             invocation: task.invocation.clone(),
             spec: task.spec.clone(),
@@ -207,6 +209,7 @@ impl State {
             deadline: hard.map(|hard| started_at + (hard - started).as_millis() as Millis),
             orders: listen,
             progress,
+            failing: fails,
         });
         let running =
             Running { run, task, orders, started, started_at, soft: after(started, limits.soft_secs), hard, grace: None, ended_by: None };
@@ -219,7 +222,7 @@ impl State {
         let seat = &mut self.seats[index];
         seat.work = Work::Running(Box::new(running));
         if let Some(actor) = &seat.actor {
-            cast(actor, SlotMsg::Run { run, job, news });
+            cast(actor, SlotMsg::Run { run, job, news, failing });
         }
     }
 
@@ -236,6 +239,14 @@ impl State {
         if let Some(running) = self.running(place, run) {
             let (invocation, fence) = (running.task.invocation.clone(), running.task.claim.fence());
             cast(&aggregator, AggregatorMsg::Progressed { invocation, fence, progress });
+        }
+    }
+
+    /// Who waits is told by the aggregator, or by nobody once the run is not here any more.
+    pub(super) fn failing(&mut self, place: SlotPlace, run: u64, failing: Failing) {
+        let aggregator = self.aggregator.clone();
+        if let Some(running) = self.running(place, run) {
+            cast(&aggregator, AggregatorMsg::Failing { of: Start::new(&running.task, None), failing });
         }
     }
 

@@ -72,7 +72,17 @@ fn job(executor: &CommandExecutor, args: &[Value], kwargs: &[(&str, Value)]) -> 
     let (to, progress) = mpsc::channel(64);
     let limits = spec.time_limit;
     let invocation = Arc::new(invocation);
-    let job = Job { invocation, spec, queue: "q".into(), attempt: 2, limits, deadline: None, orders: heard, progress: to };
+    let job = Job {
+        invocation,
+        spec,
+        queue: "q".into(),
+        attempt: 2,
+        limits,
+        deadline: None,
+        orders: heard,
+        progress: to,
+        failing: mpsc::channel(1).0,
+    };
     Given { job, orders, progress }
 }
 

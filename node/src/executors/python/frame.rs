@@ -37,6 +37,8 @@ pub(super) enum Kind {
     Look = 5,
     /// To a process: another one was killed at a hard limit, or has died, while it ran a task; those who listen are to hear of it.
     Lost = 6,
+    /// To a process: whether the failure that it has told of is stored.
+    Stored = 7,
     /// From the template: the application is loaded, and this is what it says.
     Loaded = 16,
     /// From the template: the application cannot be loaded.
@@ -55,6 +57,10 @@ pub(super) enum Kind {
     Log = 23,
     /// From a process with django-celery-beat's tables: the rows, if they have changed.
     Looked = 24,
+    /// From a process: a task has failed, and errbacks are about to be called there.
+    Failing = 25,
+    /// From a process: one of them has been called.
+    Called = 26,
 }
 
 impl Kind {
@@ -66,6 +72,7 @@ impl Kind {
             4 => Self::Stop,
             5 => Self::Look,
             6 => Self::Lost,
+            7 => Self::Stored,
             16 => Self::Loaded,
             17 => Self::Failed,
             18 => Self::Forked,
@@ -75,6 +82,8 @@ impl Kind {
             22 => Self::Progress,
             23 => Self::Log,
             24 => Self::Looked,
+            25 => Self::Failing,
+            26 => Self::Called,
             _ => return None,
         })
     }

@@ -13,6 +13,9 @@
 //! signals, handlers, retries), and tells how it ended. Storing results, sending successors, counting chords and
 //! acknowledging are the node's. What user code sends by itself goes through the application's own producer.
 //!
+//! Errbacks that are called in the process of the failed task ([`failing`]) are called when its failure is stored, and not where the run
+//! has lost its message meanwhile. That is a question to the node and its answer, which only tasks with such errbacks ask.
+//!
 //! Where the node has devices, a process is told of its slot's (`CUDA_VISIBLE_DEVICES`) right after the fork, before anything of the
 //! application runs in it. The template has loaded the application by then and saw what the node sees.
 //!
@@ -20,6 +23,7 @@
 //! uses Celery's own tracer to the end, and leaves the node the acknowledgement: [`umbel_proto::Outcome::Delegated`].
 
 mod child;
+mod failing;
 mod frame;
 pub mod interpreter;
 mod lines;

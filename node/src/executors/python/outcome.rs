@@ -4,7 +4,6 @@ use serde::Deserialize;
 use umbel_proto::{Limits, Map, Options, Outcome, ResultTuple, Retry, Signature, TaskError, Value, codec::Serializer};
 
 use super::frame::Frame;
-use crate::executors::Job;
 
 /// The head of a frame that tells how a run ended: `bootstrap/tracer.py::Ending`.
 #[derive(Debug, Deserialize)]
@@ -21,7 +20,6 @@ pub(super) struct Done {
     #[serde(default)]
     children: Vec<serde_json::Value>,
     traceback: Option<String>,
-    errbacks_left: Option<Vec<usize>>,
     countdown: Option<f64>,
     #[serde(default)]
     requeue: bool,
@@ -49,16 +47,16 @@ impl Done {
         serde_json::from_slice(&frame.head).map_err(|error| format!("it told the end of a run as no one can: {error}"))
     }
 
-    /// What the run of `job` came to. What cannot be understood is the task's failure: its process has done its part.
-    pub(super) fn outcome(self, frame: &Frame, job: &Job) -> Outcome {
+    /// What the run came to. What cannot be understood is the task's failure: its process has done its part.
+    pub(super) fn outcome(self, frame: &Frame) -> Outcome {
         let delegated = self.delegated;
-        let outcome = self.read_outcome(frame, job).unwrap_or_else(|problem| {
+        let outcome = self.read_outcome(frame).unwrap_or_else(|problem| {
             Outcome::Failure(TaskError::new("kombu.exceptions", "DecodeError", format!("the task's end cannot be read: {problem}")))
         });
         if delegated { Outcome::Delegated(Box::new(outcome)) } else { outcome }
     }
 
-    fn read_outcome(self, frame: &Frame, job: &Job) -> Result<Outcome, String> {
+    fn read_outcome(self, frame: &Frame) -> Result<Outcome, String> {
         let plain = |serializer: Serializer| serializer.decode(&frame.payload, Limits::default()).map_err(|error| error.to_string());
         Ok(match self.outcome {
             Kind::Success => {
@@ -69,14 +67,7 @@ impl Done {
             Kind::Failure => {
                 let mut error = TaskError::from_value(&plain(Serializer::Json)?).map_err(|error| error.to_string())?;
                 error.traceback = self.traceback;
-                match self.errbacks_left {
-                    None => Outcome::Failure(error),
-                    Some(left) => {
-                        let errbacks = &job.invocation.embed().errbacks;
-                        let errbacks = left.iter().filter_map(|index| errbacks.get(*index).cloned()).collect();
-                        Outcome::FailureTold { error, errbacks }
-                    }
-                }
+                Outcome::Failure(error)
             }
             Kind::Retry => Outcome::Retry(retry(plain(Serializer::Json)?, self.countdown, self.traceback)?),
             Kind::Ignore => Outcome::Ignore,

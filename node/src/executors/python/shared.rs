@@ -21,11 +21,12 @@ use umbel_proto::{Outcome, TaskError};
 
 use super::{
     child::Child,
+    failing::{self, Told},
     frame::{self, Frame, Kind},
     nursery::{Nursery, Pool},
     outcome::Done,
     request,
-    slot::{RUNS, next_order, progress, revoked},
+    slot::{RUNS, end, next_order, progress, revoked},
 };
 use crate::executors::{Job, Opening, Order, Slot, SlotDied};
 
@@ -51,6 +52,11 @@ enum Said {
     Order {
         number: u64,
         order: Order,
+    },
+    /// The process waits for this answer.
+    Stored {
+        number: u64,
+        stored: bool,
     },
     /// Nobody waits for this run any more.
     Gone {
@@ -142,6 +148,7 @@ impl Driver {
                     self.doomed.insert(number, Instant::now() + END_WITHIN);
                 }
             }
+            Said::Stored { number, stored } => failing::answer(number, stored, bytes),
             Said::Gone { number } => {
                 if self.runs.remove(&number).is_some() {
                     frame::pack(Kind::Order, format!("{{\"run\":{number},\"order\":\"terminate\"}}").as_bytes(), b"", bytes);
@@ -159,8 +166,9 @@ impl Driver {
         }
         let news = if done { self.runs.remove(&run) } else { self.runs.get(&run).cloned() };
         if let Some(news) = news {
-            // A slot that is behind loses news, never the end: that has a place of its own.
-            let _ = if done { news.send(News::Frame(frame)).await } else { news.try_send(News::Frame(frame)).or(Ok(())) };
+            // A slot that is behind loses news, never a failure or the end, which come once.
+            let once = done || frame.kind == Kind::Failing;
+            let _ = if once { news.send(News::Frame(frame)).await } else { news.try_send(News::Frame(frame)).or(Ok(())) };
         }
     }
 
@@ -226,6 +234,7 @@ impl Slot for SharedSlot {
         let (news, mut inbox) = mpsc::channel(NEWS);
         self.0.0.send(Said::Run { number, frame, news }).await.map_err(|_| gone())?;
         let mut waiting = Waiting { to: &self.0.0, number, over: false };
+        let mut told: Option<Told> = None;
         loop {
             tokio::select! {
                 biased;
@@ -234,24 +243,33 @@ impl Slot for SharedSlot {
                         Some(News::Frame(frame)) => frame,
                         Some(News::Died(detail)) => {
                             waiting.over = true;
-                            return Ok(if heard == Order::Terminate { revoked() } else { Outcome::WorkerLost { detail } });
+                            let lost = || if heard == Order::Terminate { revoked() } else { Outcome::WorkerLost { detail } };
+                            return Ok(told.map_or_else(lost, |told| told.outcome(&job)));
                         }
                         None => return Err(gone()),
                     };
                     match frame.kind {
                         Kind::Progress => progress(&frame, &job),
+                        Kind::Failing => match Told::read(&frame, &job).await {
+                            Ok(failure) => told = Some(failure),
+                            Err(detail) => return Ok(Outcome::WorkerLost { detail }),
+                        },
+                        Kind::Called => told.iter_mut().for_each(|told| told.called(&frame)),
                         Kind::Done => {
                             waiting.over = true;
                             if heard == Order::Terminate {
-                                return Ok(revoked());
+                                return Ok(told.map_or_else(revoked, |told| told.outcome(&job)));
                             }
                             return Ok(match Done::read(&frame) {
-                                Ok(done) => done.outcome(&frame, &job),
+                                Ok(done) => end(done, &frame, told, &job),
                                 Err(detail) => Outcome::WorkerLost { detail },
                             });
                         }
                         _ => {}
                     }
+                }
+                stored = failing::answered(&mut told) => {
+                    self.0.0.send(Said::Stored { number, stored }).await.map_err(|_| gone())?;
                 }
                 order = next_order(&mut orders, heard) => {
                     heard = order;

@@ -3,8 +3,8 @@
 //! **What it owns.** A process, and the run it is in. **Who sends to it.** The pool, a job at a time. **What it sends on.** The
 //! outcome, and progress. **What bounds it.** One run. A process that has run as many tasks as it may, or has been killed for its
 //! task's sake, is replaced by another before the next run; the nursery has one waiting, unless slots have devices. **When the
-//! process dies** under a task, that is the outcome: the slot lives on with another process, which tells those who listen in Python of
-//! the loss (`bootstrap/requests.py`). **When the slot dies**, or a run is dropped, so does the process.
+//! process dies** under a task, that is the outcome, unless the task had failed before ([`failing`]): the slot lives on with another
+//! process, which tells those who listen in Python of the loss (`bootstrap/requests.py`). **When the slot dies**, or a run is dropped, so does the process.
 
 use std::{
     sync::{
@@ -21,6 +21,7 @@ use umbel_proto::{Limits, Outcome, TaskError, codec::Serializer};
 
 use super::{
     child::{Child, Working},
+    failing::{self, Told},
     frame::{Frame, Kind},
     nursery::{Nursery, Pool},
     outcome::Done,
@@ -121,6 +122,7 @@ impl Slot for PythonSlot {
         if heard == Order::Hurry {
             child.hurry(number);
         }
+        let mut told: Option<Told> = None;
         loop {
             tokio::select! {
                 biased;
@@ -129,21 +131,31 @@ impl Slot for PythonSlot {
                         let lost = Lost { limit: None, detail: child.epitaph().await };
                         drop(child);
                         self.tell_of(&job, &lost).await;
-                        return Ok(Outcome::WorkerLost { detail: lost.detail });
+                        return Ok(told.map_or(Outcome::WorkerLost { detail: lost.detail }, |told| told.outcome(&job)));
                     };
                     match frame.kind {
                         Kind::Progress => progress(&frame, &job),
+                        Kind::Failing => match Told::read(&frame, &job).await {
+                            Ok(failure) => told = Some(failure),
+                            Err(problem) => return Ok(Outcome::WorkerLost { detail: problem }),
+                        },
+                        Kind::Called => told.iter_mut().for_each(|told| told.called(&frame)),
                         Kind::Done => match Done::read(&frame) {
                             Ok(done) if done.run == number => {
                                 child.rest();
                                 self.child = Some(child).filter(|_| !done.retire);
-                                return Ok(done.outcome(&frame, &job));
+                                return Ok(end(done, &frame, told, &job));
                             }
                             Ok(_) => {}
                             Err(problem) => return Ok(Outcome::WorkerLost { detail: problem }),
                         },
                         other => return Ok(Outcome::WorkerLost { detail: format!("it sent {other:?} while it ran a task") }),
                     }
+                }
+                stored = failing::answered(&mut told) => {
+                    let mut answer = BytesMut::new();
+                    failing::answer(number, stored, &mut answer);
+                    child.send(&answer).await;
                 }
                 order = next_order(&mut orders, heard) => {
                     heard = order;
@@ -155,7 +167,7 @@ impl Slot for PythonSlot {
                             if job.deadline.is_some_and(|deadline| clock::now() >= deadline) {
                                 self.tell_of(&job, &Lost { limit: job.limits.hard_secs, detail: String::new() }).await;
                             }
-                            return Ok(revoked());
+                            return Ok(told.map_or_else(revoked, |told| told.outcome(&job)));
                         }
                         Order::Run | Order::Drain => {}
                     }
@@ -166,6 +178,14 @@ impl Slot for PythonSlot {
 
     fn process(&self) -> Option<Arc<AtomicU32>> {
         Some(self.pid.clone())
+    }
+}
+
+/// How a run ended whose process says so. Once its failure is stored, that is how.
+pub(super) fn end(done: Done, frame: &Frame, told: Option<Told>, job: &Job) -> Outcome {
+    match told.filter(Told::is_stored) {
+        Some(told) => told.outcome(job),
+        None => done.outcome(frame),
     }
 }
 

@@ -31,6 +31,7 @@ impl Phases {
             match effect {
                 Effect::Publish(publish) => phases.publish.push((**publish).clone()),
                 Effect::Store(record) => phases.store.push((delivery(commit), (**record).clone())),
+                Effect::StoredBefore => phases.told = true,
                 Effect::OpenChord(open) => phases.chord.push(ChordStep::Open((**open).clone())),
                 Effect::GrowChord { group, by } => phases.chord.push(ChordStep::Grow { group: group.clone(), by: *by }),
                 Effect::Part(part) => phases.chord.push(ChordStep::Part((**part).clone())),

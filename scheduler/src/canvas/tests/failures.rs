@@ -242,6 +242,7 @@ fn kind(effect: &Effect) -> &'static str {
     match effect {
         Effect::Publish(_) => "publish",
         Effect::Store(_) => "store",
+        Effect::StoredBefore => "stored",
         Effect::OpenChord(_) => "open",
         Effect::GrowChord { .. } => "grow",
         Effect::Part(_) => "part",

@@ -81,6 +81,26 @@ pub async fn a_failure_is_there_before_its_errback<S: Stage>() {
     }
 }
 
+/// A failure is stored while its task's process has yet to call errbacks, and the ending adds nothing to it.
+pub async fn a_failure_that_was_stored_before_ends_its_task<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let (broker, ledger, backend) = (stage.broker(), stage.ledger(), stage.backend());
+    publish(&*broker, vec![message("q", "t")]).await;
+    let mut subscription = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;
+    let held = fetch_one(&mut subscription).await.held;
+    let mut zombie = held.clone();
+    zombie.attempt += 1;
+    let failure = || vec![store(result("t", State::Failure, "error"))];
+    refused(&*ledger, ending(&zombie, failure())).await;
+    assert_eq!(stored(&*backend, "t").await, None);
+    done(&*ledger, ending(&held, failure())).await;
+    assert_eq!((stored(&*backend, "t").await, counts(&*broker, "q").await), (Some(State::Failure), (0, 1, 0)));
+    // What the task's process does meanwhile stays.
+    done(&*ledger, ending(&held, vec![store(result("t", State::by_name("MINE"), Value::Null))])).await;
+    done(&*ledger, ending(&held, vec![Effect::StoredBefore, Effect::Release(Release::Ack)])).await;
+    assert_eq!((stored(&*backend, "t").await, counts(&*broker, "q").await), (Some(State::by_name("MINE")), (0, 0, 0)));
+}
+
 /// Under a fence that does not hold, nothing at all.
 pub async fn a_refused_commit_does_nothing<S: Stage>() {
     let stage = S::fresh(Setup::default()).await;

@@ -29,11 +29,13 @@ PLAIN = b'{"outcome":"success","content_type":"' + codec.JSON.encode() + b'","ru
 class Run:
     """One run of one task."""
 
-    __slots__ = ("attempt", "delegated", "host", "id", "number", "request", "retrying", "task")
+    __slots__ = ("attempt", "delegated", "failed", "host", "id", "number", "request", "retrying", "task")
 
     def __init__(self, number, task_id, task, host, delegated):
         self.number, self.id, self.task, self.host, self.delegated = number, task_id, task, host, delegated
         self.attempt = self.retrying = self.request = None
+        # Whether the task's failure is about to be stored: its soft limit is not for what comes then.
+        self.failed = False
 
 
 class Host:
@@ -170,6 +172,17 @@ class Host:
         """A state of the task's own."""
         self.channel.send(wire.PROGRESS, {"run": run.number, "state": state}, json_dumps(meta).encode())
 
+    def store(self, failing):
+        """Has the node store a failure; whether it has."""
+        self.channel.send(wire.FAILING, failing.head, failing.payload)
+        while True:
+            frame = self.channel.receive()
+            if frame is None:
+                return False
+            kind, head, _ = frame
+            if kind == wire.STORED and head["run"] == failing.run.number:
+                return head["stored"]
+
     def is_spent(self):
         """Whether this process has run as many tasks, or grown as large, as one may (`worker_max_*_per_child`)."""
         if self.left:
@@ -194,7 +207,7 @@ class Host:
         for (number,) in ORDER.iter_unpack(data[: len(data) // ORDER.size * ORDER.size]):
             self.told.add(number)
         run = self.current
-        if run is not None and run.number in self.told:
+        if run is not None and run.number in self.told and not run.failed:
             self.told.discard(run.number)
             if run.request is not None:
                 requests.soft_limit(run)

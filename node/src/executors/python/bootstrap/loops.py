@@ -8,6 +8,7 @@ import collections.abc
 import contextvars
 import ctypes
 import os
+import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -67,8 +68,10 @@ class Loop:
     def __init__(self, host):
         self.host, self.channel = host, host.channel
         self.running = {}
+        self.answers = {}
         self.outbox = []
         self.over = None
+        host.store = self.store
 
     async def serve(self):
         self.loop = asyncio.get_running_loop()
@@ -93,6 +96,10 @@ class Loop:
                 self.begin(head, payload)
             elif kind == wire.ORDER:
                 self.order(head)
+            elif kind == wire.STORED:
+                answer = self.answers.get(head["run"])
+                if answer is not None:
+                    answer.set_result(head["stored"])
 
     def begin(self, head, payload):
         number = head["run"]
@@ -122,10 +129,27 @@ class Loop:
         await close_connections()
         self.tell(run.number, ending)
 
+    async def store(self, failing):
+        """Has the node store a failure; whether it has."""
+        number = failing.run.number
+        answer = self.answers[number] = self.loop.create_future()
+        self.channel.send(wire.FAILING, failing.head, failing.payload)
+        try:
+            while True:
+                try:
+                    return await asyncio.shield(answer)
+                except SoftTimeLimitExceeded:
+                    # On its way already when the task failed.
+                    pass
+        finally:
+            del self.answers[number]
+
     def order(self, head):
         found = self.running.get(head["run"])
         if found is not None:
             task, driven = found
+            if driven.run.failed and head["order"] == HURRY:
+                return
             driven.hurried = head["order"] == HURRY
             if driven.hurried and driven.run.request is not None:
                 requests.soft_limit(driven.run)
@@ -182,7 +206,9 @@ class Threads:
         self.host, self.channel = host, host.channel
         self.pool = ThreadPoolExecutor(size, thread_name_prefix="umbel")
         self.running = {}
+        self.answers = {}
         self.lock = threading.Lock()
+        host.store = self.store
 
     def serve(self):
         while True:
@@ -194,6 +220,8 @@ class Threads:
                 self.pool.submit(self.perform, head, payload)
             elif kind == wire.ORDER:
                 self.order(head)
+            elif kind == wire.STORED:
+                self.answer(head["run"], head["stored"])
 
     def perform(self, head, payload):
         number = head["run"]
@@ -217,11 +245,33 @@ class Threads:
             here.set(None)
         self.tell(number, ending)
 
+    def store(self, failing):
+        """Has the node store a failure; whether it has."""
+        number = failing.run.number
+        answer = queue.SimpleQueue()
+        with self.lock:
+            self.answers[number] = answer
+        try:
+            self.channel.send(wire.FAILING, failing.head, failing.payload)
+            return answer.get()
+        finally:
+            with self.lock:
+                del self.answers[number]
+
+    def answer(self, number, stored):
+        with self.lock:
+            if number in self.answers:
+                self.answers[number].put(stored)
+
     def order(self, head):
         # While the lock is held the thread cannot go on to another run.
         with self.lock:
             thread, run = self.running.get(head["run"], (None, None))
-            if thread is not None:
+            if head["run"] in self.answers:
+                # It waits and hears of no exception. One that is to end need not wait, and calls nobody.
+                if head["order"] == TERMINATE:
+                    self.answers[head["run"]].put(False)
+            elif thread is not None and not (run.failed and head["order"] == HURRY):
                 if run.request is not None:
                     requests.soft_limit(run)
                 exception = ctypes.py_object(SoftTimeLimitExceeded)

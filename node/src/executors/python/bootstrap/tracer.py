@@ -4,9 +4,11 @@ What user code can see is Celery's: the request, the signals, the handlers of th
 the end of a run is told to the node, which stores results, sends successors and counts chords.
 
 A tracer is a generator that stops where the task's function is to be called, so that functions, coroutines and functions on
-threads go through the same code. It is given the function's value, or its exception, and returns an `Ending`.
+threads go through the same code. It is given the function's value, or its exception, and returns an `Ending`. It stops once more, with a
+`Failing`, where errbacks are to be called, and is told whether they may be.
 """
 
+import inspect
 import logging
 import sys
 from functools import partial
@@ -23,7 +25,7 @@ from celery.utils.functional import arity_greater
 from celery.utils.serialization import ensure_serializable, get_pickleable_etype, get_pickleable_exception
 from kombu.utils.json import dumps as json_dumps
 
-from umbel_bootstrap import codec, takeover
+from umbel_bootstrap import codec, takeover, wire
 
 logger = logging.getLogger("celery.app.trace")
 
@@ -44,6 +46,16 @@ class Ending:
     def __init__(self, kind, state, retval=None, payload=b"", **head):
         head["outcome"] = kind
         self.head, self.payload, self.state, self.retval = head, payload, state, retval
+
+
+class Failing:
+    """A failure that is to be stored before the errbacks that are called here are called: they may look at it."""
+
+    __slots__ = ("head", "payload", "run")
+
+    def __init__(self, run, payload, **head):
+        head["run"] = run.number
+        self.run, self.payload, self.head = run, payload, head
 
 
 def custom_headers(request):
@@ -109,7 +121,7 @@ def build_tracer(name, task, loader, hostname, app):
                 ending = retried(task, context, run, exc)
                 clear_traceback(exc)
             except Exception as exc:
-                ending = failed(task, context, exc)
+                ending = yield from failed(task, context, run, exc)
                 clear_traceback(exc)
             else:
                 if on_success:
@@ -140,40 +152,51 @@ def build_tracer(name, task, loader, hostname, app):
 
     def call(uuid, args, kwargs, request=None):
         running = steps(uuid, args, kwargs, request)
-        try:
-            next(running)
-        except StopIteration as stop:
-            # It failed before its function was called.
-            return stop.value
-        try:
-            value = fun(*args, **kwargs)
-        except BaseException as exc:
-            return drive(running.throw, exc)
-        return drive(running.send, value)
+        step = drive(running.send, None)
+        # It may have failed before its function was to be called.
+        if step is None:
+            try:
+                value = fun(*args, **kwargs)
+            except BaseException as exc:
+                step = drive(running.throw, exc)
+            else:
+                step = drive(running.send, value)
+        if type(step) is Failing:
+            try:
+                stored = step.run.host.store(step)
+            except BaseException as exc:
+                return drive(running.throw, exc)
+            step = drive(running.send, stored)
+        return step
 
     async def call_async(uuid, args, kwargs, request):
         running = steps(uuid, args, kwargs, request)
-        try:
-            next(running)
-        except StopIteration as stop:
-            return stop.value
-        try:
-            value = await fun(*args, **kwargs)
-        except BaseException as exc:
-            return drive(running.throw, exc)
-        return drive(running.send, value)
+        step = drive(running.send, None)
+        if step is None:
+            try:
+                value = await fun(*args, **kwargs)
+            except BaseException as exc:
+                step = drive(running.throw, exc)
+            else:
+                step = drive(running.send, value)
+        if type(step) is Failing:
+            try:
+                stored = await step.run.host.store(step)
+            except BaseException as exc:
+                return drive(running.throw, exc)
+            step = drive(running.send, stored)
+        return step
 
     call.call_async = call_async
     return call
 
 
 def drive(resume, what):
-    """Lets the generator go on to its end."""
+    """Lets the generator go on to where it stops, or to its end; what it says there."""
     try:
-        resume(what)
+        return resume(what)
     except StopIteration as stop:
         return stop.value
-    raise RuntimeError("a tracer stops once")
 
 
 def guard(handler, *args, **kwargs):
@@ -208,18 +231,15 @@ def succeeded(value, context, serializer):
     return Ending("success", states.SUCCESS, value, payload, **head)
 
 
-def failed(task, context, original):
+def failed(task, context, run, original):
     """FAILURE: the errbacks that are called here, the handlers, the signal (`celery/app/trace.py::handle_failure`)."""
     exc = get_pickleable_exception(original)
     if exc.__traceback__ is None:
         exc.__traceback__ = sys.exc_info()[2]
     einfo = ExceptionInfo((get_pickleable_etype(type(original)), exc, exc.__traceback__))
-    error = exception(exc)
-    head = {"traceback": einfo.traceback}
+    payload = json_dumps(exception(exc)).encode()
     if context.errbacks:
-        left = call_errbacks(task.app, context, exc, einfo.traceback)
-        if left is not None:
-            head["errbacks_left"] = left
+        yield from call_errbacks(task.app, context, run, exc, einfo.traceback, payload)
     guard(task.on_failure, exc, context.id, context.args, context.kwargs, einfo)
     signals.task_failure.send(
         sender=task,
@@ -231,7 +251,7 @@ def failed(task, context, original):
         einfo=einfo,
     )
     expected = bool(task.throws) and isinstance(original, task.throws)
-    return Ending("failure", states.FAILURE, exc, json_dumps(error).encode(), expected=expected, **head)
+    return Ending("failure", states.FAILURE, exc, payload, expected=expected, traceback=einfo.traceback)
 
 
 def retried(task, context, run, exc):
@@ -276,25 +296,31 @@ def replaced(exc, context):
     return Ending("replace", states.IGNORED, exc, json_dumps(exc.signature).encode())
 
 
-def call_errbacks(app, request, exc, traceback):
-    """Calls the errbacks that take more than the failed id, here and now; the numbers of those that are left to be sent, or
-    `None` for all (`celery/backends/base.py::_call_task_errbacks`, but one that raises harms no other and not the result)."""
-    left = []
-    for number, signature in enumerate(request.errbacks):
-        errback = app.signature(signature)
+def call_errbacks(app, request, run, exc, traceback, error):
+    """Calls the errbacks that take more than the failed id, once the failure is stored, and tells the node of each: it sends the others
+    (`celery/backends/base.py::_call_task_errbacks`, but one that raises harms no other and not the result)."""
+    errbacks = [app.signature(signature) for signature in request.errbacks]
+    for errback in errbacks:
         if not errback._app:
             errback._app = app
-        if is_inline(app, errback):
-            try:
-                errback(request, exc, traceback)
-            except Exception:
-                logger.exception("the errback %s of task %s raised", errback.task, request.id)
-        else:
-            left.append(number)
-    return left if len(left) < len(request.errbacks) else None
+    new = [number for number, errback in enumerate(errbacks) if is_new_style(app, errback)]
+    # A coroutine's place is on the event loop, so the node sends it.
+    here = [number for number in new if not inspect.iscoroutinefunction(errbacks[number].type.run)]
+    if not here:
+        return
+    run.failed = True
+    if not (yield Failing(run, error, new=new, traceback=traceback)):
+        return
+    for number in here:
+        errback = errbacks[number]
+        try:
+            errback(request, exc, traceback)
+        except Exception:
+            logger.exception("the errback %s of task %s raised", errback.task, request.id)
+        run.host.channel.send(wire.CALLED, {"run": run.number, "errback": number})
 
 
-def is_inline(app, errback):
+def is_new_style(app, errback):
     """Whether an errback takes more than the failed id. 5.7 counts only the arguments that are not stored in it."""
     try:
         header = getattr(errback.type, "__header__", None)

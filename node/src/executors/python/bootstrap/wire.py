@@ -16,9 +16,10 @@ from umbel_bootstrap import codec
 VERSION = 1
 
 # From the node.
-FORK, RUN, ORDER, STOP, LOOK, LOST = 1, 2, 3, 4, 5, 6
+FORK, RUN, ORDER, STOP, LOOK, LOST, STORED = 1, 2, 3, 4, 5, 6, 7
 # To the node.
 LOADED, FAILED, FORKED, EXITED, READY, DONE, PROGRESS, LOG, LOOKED = 16, 17, 18, 19, 20, 21, 22, 23, 24
+FAILING, CALLED = 25, 26
 
 # As the node's own bound (`frame.rs`); a larger frame is a broken peer.
 FRAME_MAX = 256 << 20
