@@ -16,7 +16,7 @@ use umbel_tests::servers::redis::RedisServer;
 
 /// What the test command runs of it: workflows of every kind, replacements, errors that reach chords,
 /// rejections, and what asks by remote control.
-const PART: [&str; 8] = [
+const PART: [&str; 10] = [
     "test_canvas.py::test_chain::test_chain_child_replaced*",
     "test_canvas.py::test_chain::test_chain_of_*",
     "test_canvas.py::test_chord::test_chain_chord_chain_chord",
@@ -24,6 +24,8 @@ const PART: [&str; 8] = [
     "test_canvas.py::test_chord::test_error_propagates_to_chord_from_*",
     "test_canvas.py::test_group::test_nested_group_*",
     "test_canvas.py::test_result_set::*",
+    "test_group_chains.py::test_group_chains::test_pending_chord_keeps_header_errback*",
+    "test_inspect.py::test_Inspect::test_scheduled",
     "test_tasks.py::test_tasks::test_reject_*",
 ];
 

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(950);
 const ITEMS: [&str; 3] = ["exchange", "routing_key", "rate_limit"];
 
 impl Desk {
-    async fn node_report(&self) -> Option<NodeReport> {
+    pub(super) async fn node_report(&self) -> Option<NodeReport> {
         match self.supervisor.call(SupervisorMsg::Report, Some(PATIENCE)).await {
             Ok(CallResult::Success(report)) => Some(report),
             _ => None,

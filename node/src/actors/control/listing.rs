@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use ractor::rpc::CallResult;
+use tokio::time::sleep;
 use umbel_proto::{Body, Invocation, Map, TaskId, Timestamp, Value};
+use umbel_scheduler::RunId;
 
 use super::{
     super::{
@@ -13,10 +15,13 @@ use super::{
     Desk,
     values::{map, texts, truth},
 };
-use crate::brokers::Held;
+use crate::{brokers::Held, clock};
 
 /// How long actors may take to say what they have.
 const PATIENCE: Duration = Duration::from_millis(900);
+/// How often, and how many times, it is looked whether what was sent before a question has arrived.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+const LOOKS: usize = 10;
 /// The most messages of a queue that are looked through for those that wait for their time.
 const SCHEDULED_MAX: usize = 1_000;
 /// The most bytes of arguments that are shown as values; what is larger is shown as the text that its sender gave.
@@ -46,9 +51,24 @@ impl Desk {
 
     /// What waits for its time: in the node's hands, and in the durable schedule of the queues that it speaks for.
     pub(super) async fn scheduled(&self) -> Value {
-        let (held, waiting) = tokio::join!(self.held(), self.durable());
-        let here = held.into_iter().filter(|task| matches!(task.stage, Stage::Scheduled { .. }));
-        Value::List(here.chain(waiting).map(|task| self.scheduled_info(&task)).collect())
+        self.on_its_way().await;
+        let here = self.held().await.into_iter().filter(|task| matches!(task.stage, Stage::Scheduled { .. }));
+        let mut seen = BTreeSet::new();
+        let all: Vec<HeldTask> = here.chain(self.durable().await).collect();
+        let once = all.iter().filter(|task| seen.insert(RunId::of(&task.invocation)));
+        Value::List(once.map(|task| self.scheduled_info(task)).collect())
+    }
+
+    /// Waits a moment for what came before the question: who has just sent a task asks for it, and a message that was taken and is not
+    /// in the schedule yet is nowhere to be seen.
+    async fn on_its_way(&self) {
+        for _ in 0..LOOKS {
+            sleep(BETWEEN_LOOKS).await;
+            let aggregator = self.node_report().await.and_then(|report| report.aggregator);
+            if aggregator.is_none_or(|aggregator| aggregator.waiting + aggregator.in_flight == 0) {
+                return;
+            }
+        }
     }
 
     fn scheduled_info(&self, task: &HeldTask) -> Value {
@@ -80,8 +100,11 @@ impl Desk {
                 }
             };
             for message in peeked {
-                let (Some(due), Ok(envelope)) = (message.due, message.envelope) else { continue };
+                let Ok(envelope) = message.envelope else { continue };
                 let Ok(invocation) = Invocation::decode(&envelope, umbel_proto::Limits::default()) else { continue };
+                // One that nobody has taken yet waits for its time as well.
+                let eta = invocation.headers.eta.as_ref().map(Timestamp::millis).filter(|eta| *eta > clock::now());
+                let Some(due) = message.due.or(eta) else { continue };
                 let held = Held { queue: queue.clone(), tag: "".into(), attempt: message.attempts };
                 tasks.push(HeldTask { invocation: invocation.into(), held, acknowledged: false, stage: Stage::Scheduled { due } });
             }
