@@ -11,6 +11,7 @@ pub(crate) mod crash;
 mod endings;
 mod faulty;
 mod python;
+mod python_ahead;
 mod redis;
 mod redis_nodes;
 mod redis_outages;

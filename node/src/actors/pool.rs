@@ -3,7 +3,8 @@
 //! **What it owns.** The slots, which are its children (one_for_one); the claims of tasks that wait, begin or run; their
 //! time limits. **Who sends to it.** The gate; its slots; its own alarm; the aggregator's answers to early acknowledgements
 //! (as calls of a closure, so that the aggregator knows no pool). **What it sends on.** Starts, progress and endings, to the
-//! aggregator. **What bounds it.** The credits of the claims; a slot has one job at a time.
+//! aggregator. **What bounds it.** The credits of the claims; a slot has one job at a time, and a few behind it that have not begun
+//! where tasks are short (`handing.rs`).
 //!
 //! **When a slot dies**, the claim that is kept here is settled as the loss of its worker, and another slot is started.
 //! **When the pool dies**, its slots are killed with it, so that nothing runs whose claim is gone; the claims go back to
@@ -11,6 +12,7 @@
 
 mod ahead;
 mod deadlines;
+mod handing;
 mod listing;
 mod resizing;
 mod runs;
@@ -35,6 +37,7 @@ use umbel_scheduler::{
 use self::{
     ahead::Ahead,
     deadlines::{Deadline, Deadlines},
+    handing::Hand,
     runs::Work,
 };
 use super::{
@@ -45,11 +48,11 @@ use super::{
     held::{HeldTask, Which},
     reply,
     report::PoolReport,
-    slot::{ExecutorSlot, SlotArgs, SlotMsg},
+    slot::{ExecutorSlot, SlotArgs, SlotMsg, SlotNews},
 };
 use crate::{
     clock,
-    executors::{Executor, Failing, Opening, Progress, SlotDied},
+    executors::{Executor, Opening, SlotDied},
     facts::Fact,
 };
 
@@ -92,14 +95,11 @@ pub(crate) enum PoolMsg {
     Began { index: usize, run: u64, began: Began },
     /// What became of one that was asked for before a slot is free.
     BegunAhead { number: u64, began: Began },
-    /// A slot can run tasks; where the process is written that it runs them in, if it is not the node's own.
-    SlotOpened { place: SlotPlace, process: Option<Arc<AtomicU32>> },
-    /// A task tells how far it has come.
-    Progressed { place: SlotPlace, run: u64, progress: Progress },
-    /// It has failed, and waits for that to be stored.
-    Failing { place: SlotPlace, run: u64, failing: Failing },
-    /// A task has ended.
-    Finished { place: SlotPlace, run: u64, outcome: Outcome },
+    /// A slot can run tasks; where the process is written that it runs them in, if it is not the node's own; whether it can begin a task
+    /// by itself when one has ended.
+    SlotOpened { place: SlotPlace, process: Option<Arc<AtomicU32>>, takes_ahead: bool },
+    /// What has become of the tasks of a slot, in order.
+    Told { place: SlotPlace, news: Vec<SlotNews> },
     /// Placement allows so many messages; others could begin what waits here.
     Offered(u32),
     /// The alarm rang.
@@ -126,6 +126,8 @@ struct Seat {
     actor: Option<ActorRef<SlotMsg>>,
     open: bool,
     work: Work,
+    /// What its slot was handed behind that.
+    hand: Hand,
     /// It is not to be used any more.
     retired: bool,
     /// Its slot is to be replaced when it has nothing to do.
@@ -212,15 +214,10 @@ impl Actor for ExecutorPool {
                     state.assign();
                 }
             }
-            PoolMsg::Finished { place, run, outcome } => {
-                state.shared.faults.hit("pool.finished");
-                state.finished(place, run, outcome);
-            }
-            PoolMsg::Progressed { place, run, progress } => state.progressed(place, run, progress),
-            PoolMsg::Failing { place, run, failing } => state.failing(place, run, failing),
+            PoolMsg::Told { place, news } => state.told(place, news),
             PoolMsg::Began { index, run, began } => state.began(index, run, began),
             PoolMsg::BegunAhead { number, began } => state.begun_ahead(number, began),
-            PoolMsg::SlotOpened { place, process } => state.slot_opened(place, process),
+            PoolMsg::SlotOpened { place, process, takes_ahead } => state.slot_opened(place, process, takes_ahead),
             PoolMsg::Revoked(revoked) => state.revoke(revoked),
             PoolMsg::Offered(messages) => state.make_room(messages),
             PoolMsg::Due => state.due().await?,
@@ -275,7 +272,7 @@ impl Actor for ExecutorPool {
 impl State {
     /// Whether it has done everything that is to be done before it ends.
     fn is_drained(&self) -> bool {
-        self.draining && self.ahead.is_empty() && self.seats.iter().all(|seat| matches!(seat.work, Work::None))
+        self.draining && self.ahead.is_empty() && self.seats.iter().all(|seat| matches!(seat.work, Work::None) && seat.hand.is_empty())
     }
 
     async fn open_slot(&mut self, index: usize) -> Result<(), ActorProcessingErr> {
@@ -299,11 +296,12 @@ impl State {
         self.shared.devices.of_slot(index).filter(|_| self.executor.has_devices())
     }
 
-    fn slot_opened(&mut self, place: SlotPlace, process: Option<Arc<AtomicU32>>) {
+    fn slot_opened(&mut self, place: SlotPlace, process: Option<Arc<AtomicU32>>, takes_ahead: bool) {
         let seat = &mut self.seats[place.index];
         if seat.incarnation == place.incarnation && seat.actor.is_some() {
             seat.open = true;
             seat.process = process;
+            seat.hand = Hand::new(takes_ahead);
             if matches!(seat.work, Work::None) {
                 self.free(place.index);
             }
@@ -334,8 +332,9 @@ impl State {
         seat.process = None;
         self.idle.retain(|idle| *idle != index);
         if let Work::Running(running) = std::mem::take(&mut self.seats[index].work) {
-            self.end(index, *running, Outcome::WorkerLost { detail });
+            self.end(index, *running, Outcome::WorkerLost { detail: detail.clone() }, None);
         }
+        self.lose_hand(index, &detail);
     }
 
     fn replace(&mut self, index: usize, delay: Duration) {
@@ -380,6 +379,7 @@ impl State {
     fn revoke(&mut self, revoked: Arc<Revoked>) {
         self.revoked = revoked;
         self.refuse_ahead(None);
+        self.call_back_refused(None);
         let waiting = std::mem::take(&mut self.waiting);
         for task in waiting {
             if self.revoked.covers(&task.invocation) {
@@ -418,7 +418,12 @@ impl State {
     /// Writes down how busy it is.
     fn tell(&self) {
         let busy = self.seats.iter().filter(|seat| !matches!(seat.work, Work::None)).count();
-        self.shared.gauges.pools[self.index].set(self.slots(), busy, self.waiting.len() + self.ahead.len());
+        self.shared.gauges.pools[self.index].set(self.slots(), busy, self.waits());
+    }
+
+    /// How many tasks wait here.
+    fn waits(&self) -> usize {
+        self.waiting.len() + self.ahead.len() + self.handed()
     }
 
     fn report(&self) -> PoolReport {
@@ -428,7 +433,7 @@ impl State {
             processes: self.processes(),
             devices: self.devices(),
             alive: self.seats.iter().filter(|seat| seat.open).count(),
-            waiting: self.waiting.len() + self.ahead.len(),
+            waiting: self.waits(),
             slot_restarts: self.slot_restarts,
             running: self.seats.iter().filter_map(|seat| seat.work.report()).collect(),
             draining: self.draining,

@@ -6,16 +6,18 @@
 //! **What it must promise.** A run ends by itself, or soon after its [`Job::orders`] say so. A panic inside a task is an
 //! outcome. A slot that cannot go on answers [`SlotDied`]; the pool keeps the claim, so nothing is lost with it.
 //!
-//! **What bounds it.** The pool opens as many slots as it has room for, and gives each one job at a time.
-//! The proof is `tests/src/conformance/executor.rs`.
+//! **What bounds it.** The pool opens as many slots as it has room for, and gives each one job at a time; where a slot can begin
+//! the next one by itself, a few ahead ([`hand`]). The proof is `tests/src/conformance/executor.rs`.
 
 pub mod command;
+mod hand;
 pub mod native;
 pub mod python;
 
 use std::{
     fmt,
     sync::{Arc, atomic::AtomicU32},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -24,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use umbel_proto::{Invocation, Millis, Outcome, QueueName, TaskError, TaskName, TimeLimit, Value};
 use umbel_scheduler::{TaskSpec, devices::Device};
 
+pub use self::hand::{Given, HAND_MAX, Hand, Handed, Told};
 use crate::client::Client;
 
 /// A way of running tasks.
@@ -66,6 +69,19 @@ pub trait Slot: Send + fmt::Debug {
     /// Runs a job to its outcome.
     async fn run(&mut self, job: Job) -> Result<Outcome, SlotDied>;
 
+    /// Whether it can begin the next job by itself when one has ended.
+    fn takes_ahead(&self) -> bool {
+        false
+    }
+
+    /// Runs a job, and those that it is handed meanwhile, and returns when all have ended or were given back. What is in the hand then
+    /// was not looked at. Everything that begins ends by [`Told::Ended`], unless the slot dies or this is dropped.
+    async fn work(&mut self, first: Given, hand: Hand) -> Result<(), SlotDied> {
+        let outcome = self.run(first.job).await?;
+        hand.tell(Told::Ended { run: first.run, outcome: Box::new(outcome), took: None });
+        Ok(())
+    }
+
     /// Where it writes the id of the process that its tasks run in, 0 while there is none; `None` when they run in this one.
     fn process(&self) -> Option<Arc<AtomicU32>> {
         None
@@ -85,7 +101,7 @@ pub struct Job {
     pub attempt: u32,
     /// The limits that hold: the call's, else the task's.
     pub limits: TimeLimit,
-    /// When the hard limit ends the run.
+    /// When the hard limit ends the run; known when it begins.
     pub deadline: Option<Millis>,
     /// Orders that arrive while it runs.
     pub orders: watch::Receiver<Order>,
@@ -108,6 +124,14 @@ pub enum Order {
     /// The hard time limit has passed, or the task was revoked while it ran: end by force. The slot answers
     /// [`Outcome::Revoked`]; whoever gave the order knows better, if it was the limit.
     Terminate,
+}
+
+impl Job {
+    /// It begins now: from here its hard limit counts.
+    pub fn begins(&mut self, now: Millis) {
+        let limit = self.limits.hard_secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok());
+        self.deadline = limit.and_then(|limit| now.checked_add(Millis::try_from(limit.as_millis()).ok()?));
+    }
 }
 
 /// A state of a task's own.

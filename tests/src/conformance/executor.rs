@@ -19,6 +19,8 @@
 //! | `conformance.reject(requeue)` | refuses its message |
 //! | `conformance.replace(a, b)` | puts `conformance.add(a, b)` in its place |
 
+mod ahead;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
@@ -26,6 +28,9 @@ use umbel::executors::{Executor, Failing, Job, Opening, Order, Progress, Slot};
 use umbel_proto::{Invocation, Map, Outcome, QueueName, Signature, TaskError, TaskId, TaskName, TimeLimit, Value};
 use umbel_scheduler::TaskSpec;
 
+pub use self::ahead::{
+    an_end_by_force_spares_what_has_not_begun, each_job_that_is_handed_ahead_runs_once_or_is_left, what_has_not_begun_comes_back,
+};
 use crate::wait::soon;
 
 /// The tasks an executor under test knows.
@@ -53,7 +58,8 @@ macro_rules! executor_conformance {
             bad_calls_are_type_errors unknown_tasks_are_failures wishes_are_outcomes terminate_ends_a_waiting_task
             terminate_ends_a_stubborn_task terminate_before_the_start_ends_it_too a_polite_task_hears_the_soft_limit
             draining_fails_nobody progress_arrives_in_order full_progress_blocks_nobody slots_run_side_by_side
-            a_slot_runs_one_job_after_the_other a_dropped_run_frees_its_slot);
+            a_slot_runs_one_job_after_the_other a_dropped_run_frees_its_slot
+            each_job_that_is_handed_ahead_runs_once_or_is_left what_has_not_begun_comes_back an_end_by_force_spares_what_has_not_begun);
     };
     (@ $executor:expr; $($check:ident)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

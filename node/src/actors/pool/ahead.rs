@@ -26,7 +26,7 @@ use super::{
     runs::Work,
     still_runs,
 };
-use crate::{clock, facts::Fact};
+use crate::{clock, executors::HAND_MAX, facts::Fact};
 
 /// How soon a task is to start that is acknowledged before a slot is free.
 const WITHIN: Duration = Duration::from_millis(20);
@@ -34,8 +34,8 @@ const WITHIN: Duration = Duration::from_millis(20);
 /// How long one that is acknowledged waits for a slot before it goes back to its queue: others may begin it, and it is in no danger there.
 const STALE: Duration = Duration::from_millis(100);
 
-/// The most of them for each slot: enough to share one trip to the broker.
-const EACH: usize = 8;
+/// The most of them for each slot, with those that it was handed: enough to share one trip to the broker while it runs others.
+const EACH: usize = 2 * HAND_MAX;
 
 /// The tasks, and how long others took.
 #[derive(Default)]
@@ -82,11 +82,20 @@ impl Ahead {
         });
     }
 
+    /// Puts one back that has not begun after all.
+    pub(super) fn put_back(&mut self, task: Admitted) {
+        self.ready.push_front((task, Instant::now()));
+    }
+
+    /// How many tasks a slot gets through within `time`, going by those that have ended.
+    pub(super) fn within(&self, time: Duration) -> usize {
+        let Some(runtime) = self.runtime else { return 0 };
+        usize::try_from(time.as_micros() / runtime.as_micros().max(1)).unwrap_or(usize::MAX)
+    }
+
     /// How many there may be with so many slots.
     fn room(&self, slots: usize) -> usize {
-        let Some(runtime) = self.runtime else { return 0 };
-        let each = WITHIN.as_micros() / runtime.as_micros().max(1);
-        slots * usize::try_from(each).map_or(EACH, |each| each.min(EACH))
+        slots * self.within(WITHIN).min(EACH)
     }
 }
 
@@ -99,7 +108,8 @@ impl State {
         let soon_free = |work: &Work| !matches!(work, Work::Running(running) if running.started.elapsed() > WITHIN);
         let slots = self.seats.iter().filter(|seat| !seat.retired && soon_free(&seat.work)).count();
         let room = self.ahead.room(slots);
-        while self.ahead.len() < room {
+        let begun = self.seats.iter().map(|seat| seat.hand.begun()).sum::<usize>();
+        while self.ahead.len() + begun < room {
             // What need not be acknowledged, or has to wait for a limit, keeps its place, and so do those behind it. What has been given
             // back often is not given back once more.
             let early = |task: &Admitted| {
@@ -133,10 +143,7 @@ impl State {
                     self.refuse(task, Refusal::Revoked);
                 } else {
                     self.ahead.ready.push_back((task, Instant::now()));
-                    if self.ahead.look.is_none() {
-                        self.ahead.look = Some(Instant::now() + STALE);
-                        self.set_alarm();
-                    }
+                    self.watch_ahead();
                 }
             }
             Began::TooLate => {
@@ -168,6 +175,14 @@ impl State {
             }
         }
         refused
+    }
+
+    /// Has those looked through that wait.
+    pub(super) fn watch_ahead(&mut self) {
+        if self.ahead.look.is_none() {
+            self.ahead.look = Some(Instant::now() + STALE);
+            self.set_alarm();
+        }
     }
 
     /// When to call [`State::give_stale_back`].
@@ -212,7 +227,7 @@ mod tests {
         let mut ahead = Ahead::default();
         assert_eq!(ahead.room(2), 0);
         ahead.took(Duration::from_micros(300));
-        assert_eq!(ahead.room(2), 16);
+        assert_eq!(ahead.room(2), 2 * EACH);
         ahead.took(Duration::from_millis(6));
         assert_eq!(ahead.room(2), 6);
         ahead.took(Duration::from_secs(60));

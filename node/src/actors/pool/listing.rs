@@ -32,7 +32,8 @@ impl State {
                 Work::None => None,
             }
         });
-        running.chain(self.ahead.tasks().chain(&self.waiting).map(|task| HeldTask::new(task, Stage::Reserved))).collect()
+        let handed = self.seats.iter().flat_map(|seat| seat.hand.tasks());
+        running.chain(handed.chain(self.ahead.tasks()).chain(&self.waiting).map(|task| HeldTask::new(task, Stage::Reserved))).collect()
     }
 
     /// Ends tasks it has, and says which: those that run by `signal`, those that wait by refusing them.
@@ -60,6 +61,7 @@ impl State {
         }
         if which.includes_waiting() {
             ended.extend(self.refuse_ahead(Some(which)));
+            ended.extend(self.call_back_refused(Some((which, signal))));
         }
         for task in std::mem::take(&mut self.waiting) {
             if which.names(&task.invocation) && which.includes_waiting() {

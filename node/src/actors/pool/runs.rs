@@ -13,10 +13,11 @@ use super::{
         aggregator::{AggregatorMsg, Began, Ended, Start},
         cast,
         report::RunningTask,
-        slot::{NEWS_MAX, SlotMsg},
+        slot::{NEWS_MAX, Numbered, SlotMsg, SlotNews},
     },
     GRACE, PoolMsg, SlotPlace, State,
     deadlines::Deadline,
+    handing::Ready,
     still_runs,
 };
 use crate::{
@@ -85,6 +86,11 @@ impl Running {
         self.started_at
     }
 
+    /// Whether it has run for less than that.
+    pub(super) fn is_fresh(&self, within: Duration) -> bool {
+        self.started.elapsed() < within
+    }
+
     /// Brings the end of its grace forward, and says when that was to be.
     pub(super) fn hasten(&mut self, to: Instant) -> Option<Instant> {
         self.grace.replace(to)
@@ -119,7 +125,7 @@ impl State {
                 // Those come before what waits, and in a moment.
                 break;
             }
-            let Some(mut task) = self.waiting.pop_front() else { return };
+            let Some(mut task) = self.waiting.pop_front() else { break };
             // Revocations are taken out of `waiting` when they come.
             if task.invocation.headers.expires.is_some()
                 && let Err(refusal) = still_runs(&self.shared, &self.revoked, &task, clock::now())
@@ -139,6 +145,7 @@ impl State {
                 self.run(index, task);
             }
         }
+        self.hand_ahead();
         self.look_ahead();
     }
 
@@ -187,16 +194,22 @@ impl State {
     }
 
     fn run(&mut self, index: usize, task: Admitted) {
-        let run = self.next_run();
-        if task.spec.track_started && !task.claim.begun {
-            cast(&self.aggregator, AggregatorMsg::Start(Start::new(&task, None)));
+        let (ready, mut first) = self.make_ready(task);
+        first.job.begins(clock::now());
+        self.start(index, ready);
+        let seat = &mut self.seats[index];
+        let handing = seat.hand.open();
+        if let Some(actor) = &seat.actor {
+            cast(actor, SlotMsg::Run { first, handing });
         }
+    }
+
+    /// A task as a job for a slot.
+    pub(super) fn make_ready(&mut self, task: Admitted) -> (Ready, Numbered) {
+        let run = self.next_run();
         let held = task.claim.debt.held();
-        self.shared.facts.tell(Some(&task.invocation), held, Fact::Started);
         let (call, own) = (task.invocation.headers.timelimit, task.spec.time_limit);
         let limits = TimeLimit { hard_secs: call.hard_secs.or(own.hard_secs), soft_secs: call.soft_secs.or(own.soft_secs) };
-        let (started, started_at) = (Instant::now(), clock::now());
-        let hard = after(started, limits.hard_secs);
         let (orders, listen) = watch::channel(Order::Run);
         let (progress, news) = mpsc::channel(NEWS_MAX);
         let (fails, failing) = mpsc::channel(1);
@@ -206,63 +219,92 @@ impl State {
             queue: held.queue.clone(),
             attempt: held.attempt,
             limits,
-            deadline: hard.map(|hard| started_at + (hard - started).as_millis() as Millis),
+            deadline: None,
             orders: listen,
             progress,
             failing: fails,
         });
-        let running =
-            Running { run, task, orders, started, started_at, soft: after(started, limits.soft_secs), hard, grace: None, ended_by: None };
-        for (at, deadline) in [(running.soft, Deadline::Soft), (running.hard, Deadline::Hard)] {
+        (Ready { run, task, orders, limits }, Numbered { run, job, news, failing })
+    }
+
+    /// A task begins to run now.
+    pub(super) fn start(&mut self, index: usize, ready: Ready) {
+        let Ready { run, task, orders, limits } = ready;
+        if task.spec.track_started && !task.claim.begun {
+            cast(&self.aggregator, AggregatorMsg::Start(Start::new(&task, None)));
+        }
+        self.shared.facts.tell(Some(&task.invocation), task.claim.debt.held(), Fact::Started);
+        let (started, started_at) = (Instant::now(), clock::now());
+        let (soft, hard) = (after(started, limits.soft_secs), after(started, limits.hard_secs));
+        for (at, deadline) in [(soft, Deadline::Soft), (hard, Deadline::Hard)] {
             if let Some(at) = at {
                 self.deadlines.insert(at, index, deadline);
                 self.set_alarm();
             }
         }
-        let seat = &mut self.seats[index];
-        seat.work = Work::Running(Box::new(running));
-        if let Some(actor) = &seat.actor {
-            cast(actor, SlotMsg::Run { run, job, news, failing });
-        }
+        let running = Running { run, task, orders, started, started_at, soft, hard, grace: None, ended_by: None };
+        self.seats[index].work = Work::Running(Box::new(running));
     }
 
-    fn running(&mut self, place: SlotPlace, run: u64) -> Option<&mut Running> {
-        let seat = &mut self.seats[place.index];
-        match &mut seat.work {
-            Work::Running(running) if seat.incarnation == place.incarnation && running.run == run => Some(running),
+    fn running(&mut self, index: usize, run: u64) -> Option<&mut Running> {
+        match &mut self.seats[index].work {
+            Work::Running(running) if running.run == run => Some(running),
             _ => None,
         }
     }
 
-    pub(super) fn progressed(&mut self, place: SlotPlace, run: u64, progress: Progress) {
+    /// What a slot tells of its tasks.
+    pub(super) fn told(&mut self, place: SlotPlace, news: Vec<SlotNews>) {
+        let SlotPlace { index, incarnation } = place;
+        if self.seats[index].incarnation != incarnation || self.seats[index].actor.is_none() {
+            return;
+        }
+        for news in news {
+            match news {
+                SlotNews::Progressed { run, progress } => self.progressed(index, run, progress),
+                SlotNews::Failing { run, failing } => self.failing(index, run, failing),
+                SlotNews::Ended { run, outcome, took } => {
+                    self.shared.faults.hit("pool.finished");
+                    self.finished(index, run, *outcome, took);
+                }
+                SlotNews::Began { run } => self.began_by_itself(index, run),
+                SlotNews::Returned(runs) => self.returned(index, &runs),
+                SlotNews::Free => {
+                    self.put_hand_back(index);
+                    debug_assert!(matches!(self.seats[index].work, Work::None), "what begins ends before its slot is free");
+                    self.free(index);
+                }
+            }
+        }
+        self.assign();
+    }
+
+    fn progressed(&mut self, index: usize, run: u64, progress: Progress) {
         let aggregator = self.aggregator.clone();
-        if let Some(running) = self.running(place, run) {
+        if let Some(running) = self.running(index, run) {
             let (invocation, fence) = (running.task.invocation.clone(), running.task.claim.fence());
             cast(&aggregator, AggregatorMsg::Progressed { invocation, fence, progress });
         }
     }
 
     /// Who waits is told by the aggregator, or by nobody once the run is not here any more.
-    pub(super) fn failing(&mut self, place: SlotPlace, run: u64, failing: Failing) {
+    fn failing(&mut self, index: usize, run: u64, failing: Failing) {
         let aggregator = self.aggregator.clone();
-        if let Some(running) = self.running(place, run) {
+        if let Some(running) = self.running(index, run) {
             cast(&aggregator, AggregatorMsg::Failing { of: Start::new(&running.task, None), failing });
         }
     }
 
-    pub(super) fn finished(&mut self, place: SlotPlace, run: u64, outcome: Outcome) {
-        if self.running(place, run).is_none() {
-            return;
+    fn finished(&mut self, index: usize, run: u64, outcome: Outcome, took: Option<Duration>) {
+        if self.running(index, run).is_some()
+            && let Work::Running(running) = std::mem::take(&mut self.seats[index].work)
+        {
+            self.end(index, *running, outcome, took);
         }
-        if let Work::Running(running) = std::mem::take(&mut self.seats[place.index].work) {
-            self.end(place.index, *running, outcome);
-        }
-        self.free(place.index);
-        self.assign();
     }
 
     /// Joins an outcome with the claim that was kept for it.
-    pub(super) fn end(&mut self, index: usize, running: Running, outcome: Outcome) {
+    pub(super) fn end(&mut self, index: usize, running: Running, outcome: Outcome, took: Option<Duration>) {
         for (at, deadline) in [(running.soft, Deadline::Soft), (running.hard, Deadline::Hard), (running.grace, Deadline::Grace)] {
             if let Some(at) = at {
                 self.deadlines.remove(at, index, deadline);
@@ -272,7 +314,7 @@ impl State {
             Some(by) => by.outcome(outcome),
             None => outcome,
         };
-        let runtime = running.started.elapsed();
+        let runtime = took.unwrap_or_else(|| running.started.elapsed());
         self.ahead.took(runtime);
         let mut task = running.task;
         if let Some(place) = task.place.as_mut().filter(|_| !matches!(outcome, Outcome::Retry(_))) {
@@ -336,7 +378,7 @@ impl State {
                     order(&running, Order::Terminate);
                     let detail = "the node stopped before it ended".to_owned();
                     if running.task.claim.begun {
-                        self.end(index, *running, Outcome::WorkerLost { detail });
+                        self.end(index, *running, Outcome::WorkerLost { detail }, None);
                     } else {
                         let task = &running.task;
                         self.shared.facts.tell(Some(&task.invocation), task.claim.debt.held(), Fact::Requeued { detail });
@@ -344,7 +386,10 @@ impl State {
                 }
                 Work::Beginning { .. } | Work::None => {}
             }
+            self.lose_hand(index, "the node stopped before it ended");
         }
+        // What was handed to slots and is to be run elsewhere.
+        self.waiting.clear();
     }
 }
 

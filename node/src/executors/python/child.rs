@@ -1,7 +1,7 @@
 //! One Python process, as the node sees it.
 //!
-//! **What it owns.** The node's ends of the process's socket, of the pipe that its orders go through, and of its output; two tasks
-//! that read them. **Who sends to it.** The slot that has it. **What it sends on.** Frames about runs, to the slot; log lines, to
+//! **What it owns.** The node's ends of the process's socket, of what its runs come over, of the pipe that its orders go through, and of
+//! its output; two tasks that read them. **Who sends to it.** The slot that has it. **What it sends on.** Frames about runs, to the slot; log lines, to
 //! the log. **What bounds it.** [`FRAMES`] frames wait for the slot; the end of the output is kept, the rest is logged and gone.
 //! **When it is dropped** while it works, the process is killed; while it is idle, it is let go and ends by itself.
 
@@ -23,6 +23,7 @@ use umbel_proto::{TaskId, TaskName};
 use super::{
     frame::{Frame, Frames, Kind},
     lines::{self, Output, Tail},
+    runs::{Packet, Runs},
 };
 use crate::executors::SlotDied;
 
@@ -44,29 +45,35 @@ pub(super) struct Exit {
     pub(super) signal: Option<i32>,
 }
 
+/// How many descriptors a process is given.
+pub(super) const ENDS: usize = 4;
+
 /// The node's ends of what leads to a process that is not there yet.
 pub(super) struct Parts {
     socket: UnixStream,
+    runs: Runs,
     orders: pipe::Sender,
     output: pipe::Receiver,
 }
 
 impl Parts {
-    /// Both ends; the process gets its socket, the pipe with its orders, and its output.
+    /// Both ends; the process gets its socket, what its runs come over, the pipe with its orders, and its output.
     ///
     /// # Errors
     /// When there are no descriptors left.
-    pub(super) fn new() -> io::Result<(Self, [OwnedFd; 3])> {
+    pub(super) fn new() -> io::Result<(Self, [OwnedFd; ENDS])> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
+        let (runs, runs_end) = Runs::new()?;
         let (orders_end, orders) = io::pipe()?;
         let (output, output_end) = io::pipe()?;
         let parts = Self {
             socket: UnixStream::from_std(ours)?,
+            runs,
             orders: pipe::Sender::from_owned_fd(orders.into())?,
             output: pipe::Receiver::from_owned_fd(output.into())?,
         };
-        Ok((parts, [theirs.into(), orders_end.into(), output_end.into()]))
+        Ok((parts, [theirs.into(), runs_end, orders_end.into(), output_end.into()]))
     }
 
     /// The process with the number `pid`; `end` tells when it has ended.
@@ -79,7 +86,7 @@ impl Parts {
         let output = crate::task::spawn(Output { pipe: self.output, pid, tail: tail.clone(), current }.forward());
         // It cannot have been waited for yet: the template tells of its end after its beginning, in the order of its socket.
         let handle = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        Child { pid, handle, writer, orders: self.orders, inbox, end, working, tail, output, read, busy: false }
+        Child { pid, handle, writer, runs: self.runs, orders: self.orders, inbox, end, working, tail, output, read, busy: false }
     }
 }
 
@@ -108,6 +115,7 @@ pub(super) struct Child {
     pid: i32,
     handle: Option<OwnedFd>,
     writer: OwnedWriteHalf,
+    runs: Runs,
     orders: pipe::Sender,
     inbox: mpsc::Receiver<Frame>,
     end: watch::Receiver<Option<Exit>>,
@@ -147,11 +155,39 @@ impl Child {
         }
     }
 
-    /// Has it run what `frame` says. A process that is gone is found out by [`Self::next`].
-    pub(super) async fn run(&mut self, frame: &BytesMut, working: Working) {
+    /// Has it run what `frame` says: it has nothing to do yet. A process that is gone is found out by [`Self::next`].
+    pub(super) async fn run(&mut self, frame: &[u8], working: Working) {
         self.busy = true;
         self.working.send_replace(Some(working));
-        let _ = self.writer.write_all(frame).await;
+        if !self.runs.give(frame) {
+            self.runs.give_large();
+            let _ = self.writer.write_all(frame).await;
+        }
+    }
+
+    /// Has it run what `frame` says behind what it runs; `false` where that cannot be.
+    pub(super) fn run_next(&mut self, frame: &[u8]) -> bool {
+        self.runs.give(frame)
+    }
+
+    /// Takes back what it has not begun.
+    pub(super) fn take_back(&mut self) -> Vec<Packet> {
+        self.runs.take_back()
+    }
+
+    /// Has it run the first of what was taken back after all.
+    pub(super) fn run_again(&mut self, packet: &Packet) {
+        self.runs.give_again(packet);
+    }
+
+    /// The endings of what it has gone on from by itself.
+    pub(super) fn passed(&mut self) -> Vec<Frame> {
+        self.runs.passed()
+    }
+
+    /// It has begun another run by itself.
+    pub(super) fn goes_on(&self, working: Working) {
+        self.working.send_replace(Some(working));
     }
 
     /// Has it do what the frames in `bytes` say; likewise. It works from now on until it ends.

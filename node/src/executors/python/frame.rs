@@ -25,7 +25,7 @@ const PREFIX: usize = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
-    /// To the template: start a process. Three descriptors come along.
+    /// To the template: start a process. Four descriptors come along.
     Fork = 1,
     /// To a process: run a task.
     Run = 2,
@@ -152,7 +152,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
 }
 
 /// Takes a frame off the beginning of `buffer`, if it is there whole.
-fn parse(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+pub(super) fn parse(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     if buffer.len() < PREFIX {
         return Ok(None);
     }

@@ -22,6 +22,7 @@
 //! Where only Python can write what is to be written (a pickled body, a result backend the node does not know), the process
 //! uses Celery's own tracer to the end, and leaves the node the acknowledgement: [`umbel_proto::Outcome::Delegated`].
 
+mod batch;
 mod child;
 mod failing;
 mod frame;
@@ -31,6 +32,7 @@ mod nursery;
 mod outcome;
 mod report;
 mod request;
+mod runs;
 mod shared;
 mod slot;
 mod tables;

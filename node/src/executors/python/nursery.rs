@@ -31,7 +31,7 @@ use tokio::{
 use umbel_scheduler::devices::Device;
 
 use super::{
-    child::{Child, Exit, Parts},
+    child::{Child, ENDS, Exit, Parts},
     frame::{self, Frame, Kind},
     lines,
     report::AppReport,
@@ -374,12 +374,12 @@ impl Keeper {
 }
 
 /// Sends `bytes` whole, with `descriptors` along with the first of them.
-pub(super) async fn send_with(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>; 3]) -> io::Result<()> {
+pub(super) async fn send_with(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>; ENDS]) -> io::Result<()> {
     let mut sent = 0;
     while sent < bytes.len() {
         sent += socket
             .async_io(Interest::WRITABLE, || {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ENDS))];
                 let mut control = SendAncillaryBuffer::new(&mut space);
                 if sent == 0 {
                     assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)), "the space is made for them");

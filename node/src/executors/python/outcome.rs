@@ -10,6 +10,8 @@ use super::frame::Frame;
 pub(super) struct Done {
     /// Which run.
     pub(super) run: u64,
+    /// How long it took, in microseconds, where the process has looked.
+    pub(super) took: Option<u64>,
     outcome: Kind,
     /// Whether its process should be replaced.
     #[serde(default)]

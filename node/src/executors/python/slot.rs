@@ -1,10 +1,11 @@
 //! A slot for Python tasks: one process, one task at a time.
 //!
-//! **What it owns.** A process, and the run it is in. **Who sends to it.** The pool, a job at a time. **What it sends on.** The
-//! outcome, and progress. **What bounds it.** One run. A process that has run as many tasks as it may, or has been killed for its
+//! **What it owns.** A process, and the run it is in. **Who sends to it.** The pool, a job at a time, and a few more that its process
+//! begins by itself (`batch.rs`). **What it sends on.** The outcomes, and progress. **What bounds it.** One run, and what it is handed. A process that has run as many tasks as it may, or has been killed for its
 //! task's sake, is replaced by another before the next run; the nursery has one waiting, unless slots have devices. **When the
-//! process dies** under a task, that is the outcome, unless the task had failed before ([`failing`]): the slot lives on with another
-//! process, which tells those who listen in Python of the loss (`bootstrap/requests.py`). **When the slot dies**, or a run is dropped, so does the process.
+//! process dies** under a task, that is the outcome, unless the task had failed before ([`failing`](super::failing)): the slot lives on
+//! with another process, which tells those who listen in Python of the loss (`bootstrap/requests.py`). **When the slot dies**, or a run
+//! is dropped, so does the process.
 
 use std::{
     sync::{
@@ -20,17 +21,15 @@ use tokio::{sync::watch, time::timeout};
 use umbel_proto::{Limits, Outcome, TaskError, codec::Serializer};
 
 use super::{
+    batch::{Batch, Flight},
     child::{Child, Working},
-    failing::{self, Told},
+    failing::Told as Failed,
     frame::{Frame, Kind},
     nursery::{Nursery, Pool},
     outcome::Done,
     request::{self, Lost},
 };
-use crate::{
-    clock,
-    executors::{Job, Opening, Order, Progress, Slot, SlotDied},
-};
+use crate::executors::{Given, Hand, Job, Opening, Order, Progress, Slot, SlotDied, Told};
 
 /// Numbers of runs, each used once: an order that comes late is for nobody.
 pub(super) static RUNS: AtomicU64 = AtomicU64::new(1);
@@ -59,8 +58,13 @@ impl PythonSlot {
         Ok(Self { nursery, opening, child: Some(child), pid })
     }
 
+    /// Keeps a process for the next run.
+    pub(super) fn keep(&mut self, child: Child) {
+        self.child = Some(child);
+    }
+
     /// The slot's process, or another in its place.
-    async fn child(&mut self) -> Result<Child, SlotDied> {
+    pub(super) async fn child(&mut self) -> Result<Child, SlotDied> {
         match self.child.take() {
             Some(child) if !child.is_dead() => Ok(child),
             _ => {
@@ -73,7 +77,7 @@ impl PythonSlot {
 
     /// Has the process that comes next tell those who listen in Python that `job` was lost with its own. Nothing that is stored
     /// depends on it.
-    async fn tell_of(&mut self, job: &Job, lost: &Lost) {
+    pub(super) async fn tell_of(&mut self, job: &Job, lost: &Lost) {
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
         let told = async {
             let mut frame = BytesMut::new();
@@ -99,7 +103,7 @@ impl PythonSlot {
 }
 
 /// What a process works on, for its log.
-fn working(job: &Job) -> Working {
+pub(super) fn working(job: &Job) -> Working {
     let headers = &job.invocation.headers;
     Working { id: headers.id.clone(), name: headers.task.clone() }
 }
@@ -107,73 +111,36 @@ fn working(job: &Job) -> Working {
 #[async_trait]
 impl Slot for PythonSlot {
     async fn run(&mut self, job: Job) -> Result<Outcome, SlotDied> {
-        let mut orders = job.orders.clone();
-        let mut heard = *orders.borrow_and_update();
-        if heard == Order::Terminate {
-            return Ok(revoked());
+        let (hand, _handing, mut told) = Hand::new();
+        self.work(Given { run: 0, job }, hand).await?;
+        while let Some(told) = told.recv().await {
+            if let Told::Ended { outcome, .. } = told {
+                return Ok(*outcome);
+            }
         }
-        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        Err(SlotDied { detail: "its run ended without an outcome".to_owned() })
+    }
+
+    fn takes_ahead(&self) -> bool {
+        true
+    }
+
+    async fn work(&mut self, first: Given, hand: Hand) -> Result<(), SlotDied> {
+        let Given { run, job } = first;
+        let ended = |outcome| hand.tell(Told::Ended { run, outcome: Box::new(outcome), took: None });
+        if *job.orders.borrow() == Order::Terminate {
+            ended(revoked());
+            return Ok(());
+        }
         let mut frame = BytesMut::new();
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = request::write(number, &job, &mut frame) {
-            return Ok(Outcome::Failure(TaskError::new("kombu.exceptions", "EncodeError", error.to_string())));
+            ended(Outcome::Failure(TaskError::new("kombu.exceptions", "EncodeError", error.to_string())));
+            return Ok(());
         }
         let mut child = self.child().await?;
         child.run(&frame, working(&job)).await;
-        if heard == Order::Hurry {
-            child.hurry(number);
-        }
-        let mut told: Option<Told> = None;
-        loop {
-            tokio::select! {
-                biased;
-                frame = child.next() => {
-                    let Some(frame) = frame else {
-                        let lost = Lost { limit: None, detail: child.epitaph().await };
-                        drop(child);
-                        self.tell_of(&job, &lost).await;
-                        return Ok(told.map_or(Outcome::WorkerLost { detail: lost.detail }, |told| told.outcome(&job)));
-                    };
-                    match frame.kind {
-                        Kind::Progress => progress(&frame, &job),
-                        Kind::Failing => match Told::read(&frame, &job).await {
-                            Ok(failure) => told = Some(failure),
-                            Err(problem) => return Ok(Outcome::WorkerLost { detail: problem }),
-                        },
-                        Kind::Called => told.iter_mut().for_each(|told| told.called(&frame)),
-                        Kind::Done => match Done::read(&frame) {
-                            Ok(done) if done.run == number => {
-                                child.rest();
-                                self.child = Some(child).filter(|_| !done.retire);
-                                return Ok(end(done, &frame, told, &job));
-                            }
-                            Ok(_) => {}
-                            Err(problem) => return Ok(Outcome::WorkerLost { detail: problem }),
-                        },
-                        other => return Ok(Outcome::WorkerLost { detail: format!("it sent {other:?} while it ran a task") }),
-                    }
-                }
-                stored = failing::answered(&mut told) => {
-                    let mut answer = BytesMut::new();
-                    failing::answer(number, stored, &mut answer);
-                    child.send(&answer).await;
-                }
-                order = next_order(&mut orders, heard) => {
-                    heard = order;
-                    match order {
-                        Order::Hurry => child.hurry(number),
-                        Order::Terminate => {
-                            // Dropped while it works: killed.
-                            drop(child);
-                            if job.deadline.is_some_and(|deadline| clock::now() >= deadline) {
-                                self.tell_of(&job, &Lost { limit: job.limits.hard_secs, detail: String::new() }).await;
-                            }
-                            return Ok(told.map_or_else(revoked, |told| told.outcome(&job)));
-                        }
-                        Order::Run | Order::Drain => {}
-                    }
-                }
-            }
-        }
+        Batch::new(self, child, hand, Flight::new(run, number, job)).finish().await
     }
 
     fn process(&self) -> Option<Arc<AtomicU32>> {
@@ -182,8 +149,8 @@ impl Slot for PythonSlot {
 }
 
 /// How a run ended whose process says so. Once its failure is stored, that is how.
-pub(super) fn end(done: Done, frame: &Frame, told: Option<Told>, job: &Job) -> Outcome {
-    match told.filter(Told::is_stored) {
+pub(super) fn end(done: Done, frame: &Frame, told: Option<Failed>, job: &Job) -> Outcome {
+    match told.filter(Failed::is_stored) {
         Some(told) => told.outcome(job),
         None => done.outcome(frame),
     }

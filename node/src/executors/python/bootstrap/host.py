@@ -1,7 +1,7 @@
 """A process that runs tasks: from a frame of the node to a task's call, and back.
 
-Forked from the template, with a socket and a pipe of its own. The socket brings runs and takes endings. The pipe brings orders
-(soft limits) to the main thread while that is busy with a task: the node writes the run's number into it and sends SIGUSR1, and
+Forked from the template, with two sockets and a pipe of its own. One socket brings runs, also while one is under way, so that the next
+begins at once; the other takes endings. The pipe brings orders (soft limits) to the main thread while that is busy with a task: the node writes the run's number into it and sends SIGUSR1, and
 the handler acts only if that run is still the one that runs, so that no other task gets an exception that was meant for the last.
 """
 
@@ -10,6 +10,7 @@ import resource
 import signal
 import struct
 import sys
+import time
 import traceback
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -23,7 +24,7 @@ from umbel_bootstrap import codec, delegate, requests, tracer, wire
 ORDER = struct.Struct(">Q")
 
 # The head of a success that has nothing but a value.
-PLAIN = b'{"outcome":"success","content_type":"' + codec.JSON.encode() + b'","run":%d}'
+PLAIN = b'{"outcome":"success","content_type":"' + codec.JSON.encode() + b'","run":%d,"took":%b}'
 
 
 class Run:
@@ -41,8 +42,8 @@ class Run:
 class Host:
     """The process: what it is told, what it runs, what it tells."""
 
-    def __init__(self, app, channel, orders, start):
-        self.app, self.channel, self.orders = app, channel, orders
+    def __init__(self, app, channel, runs, orders, start):
+        self.app, self.channel, self.runs, self.orders = app, channel, runs, orders
         self.hostname = start["hostname"]
         self.keeps_states = start["keeps_states"]
         self.delegates = start["delegates"]
@@ -50,6 +51,10 @@ class Host:
         self.tasks = app._tasks
         self.current = None
         self.told = set()
+        # Whether the run has told of more than its end: what follows goes the same way, so as not to overtake it.
+        self.spoke = False
+        # Whether this process may run no more.
+        self.spent = False
         # Whether whoever runs a task runs others after it: a process, a thread.
         self.keeps_stacks = True
         self.left = app.conf.worker_max_tasks_per_child or start.get("max_tasks_per_child")
@@ -150,30 +155,27 @@ class Host:
         text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
         return tracer.Ending("failure", None, payload=json_dumps(tracer.exception(exc)).encode(), traceback=text)
 
-    def pack(self, number, ending):
-        """The frame that tells the node how a run ended; one without an ending was ended by the node."""
+    def pack(self, number, ending, begun=None):
+        """The frame that tells the node how a run ended, and how long it took since then; one without an ending was ended by the node."""
         if ending is None:
             return wire.pack(wire.DONE, {"outcome": "ignore", "run": number})
-        head = ending.head
+        head, took = ending.head, None if begun is None else int((time.monotonic() - begun) * 1000000)
         if self.is_spent():
-            head["retire"] = True
+            head["retire"] = self.spent = True
         elif len(head) == 2 and head.get("content_type") == codec.JSON:
             # A plain success, as nearly all are.
-            return wire.pack_bytes(wire.DONE, PLAIN % number, ending.payload)
-        head["run"] = number
+            return wire.pack_bytes(wire.DONE, PLAIN % (number, b"null" if took is None else b"%d" % took), ending.payload)
+        head["run"], head["took"] = number, took
         return wire.pack(wire.DONE, head, ending.payload)
-
-    def tell(self, number, ending):
-        """Tells the node how a run ended."""
-        self.told.discard(number)
-        self.channel.send_packed(self.pack(number, ending))
 
     def progress(self, run, state, meta):
         """A state of the task's own."""
+        self.spoke = True
         self.channel.send(wire.PROGRESS, {"run": run.number, "state": state}, json_dumps(meta).encode())
 
     def store(self, failing):
         """Has the node store a failure; whether it has."""
+        self.spoke = True
         self.channel.send(wire.FAILING, failing.head, failing.payload)
         while True:
             frame = self.channel.receive()
@@ -218,22 +220,31 @@ class Host:
 
 def serve(host):
     """One task at a time, until the node lets go."""
-    channel = host.channel
-    while True:
-        frame = channel.receive()
-        if frame is None:
-            return
+    channel, runs = host.channel, host.runs
+    frame = runs.wait()
+    while frame is not None:
         kind, head, payload = frame
+        number, begun, ending = head["run"], time.monotonic(), None
         if kind == wire.RUN:
-            host.tell(head["run"], host.perform(head, payload))
+            ending = host.perform(head, payload)
         elif kind == wire.LOST:
             requests.lost(host, head, payload)
-            host.tell(head["run"], None)
+        host.told.discard(number)
+        packed = host.pack(number, ending, begun)
+        # The next one before the end of this one is told: where there is none, the node has to wake up for it.
+        frame = None if host.spent else runs.look()
+        if frame is None or host.spoke:
+            channel.send_packed(packed)
+        else:
+            runs.tell(packed)
+        host.spoke = False
+        if frame is None and not host.spent:
+            frame = runs.wait()
 
 
-def main(app, channel, orders, start, pool):
+def main(app, channel, runs, orders, start, pool):
     """The life of a process that runs tasks."""
-    host = Host(app, channel, orders, start)
+    host = Host(app, channel, runs, orders, start)
     host.listen()
     signals.worker_process_init.send(sender=None)
     channel.send(wire.READY, {"pid": os.getpid()})

@@ -8,15 +8,16 @@ import sys
 from umbel_bootstrap import application, host, logs, loops, tables, wire
 
 
-def main(app, sock, orders, start, head):
+def main(app, sock, runs, orders, start, head):
     """In a process that was just forked: gets ready, and runs tasks as the node's word for it (`processes`, ...) says."""
     channel = wire.Channel(socket.socket(fileno=sock))
+    runs = wire.Runs(socket.socket(fileno=runs), channel)
     current = Current()
     faulthandler.enable(sys.__stderr__)
     random.seed()
     logs.hand_over(channel, lambda: current.get())
     application.after_fork(app)
-    host.main(app, channel, orders, start, POOLS[head["pool"]](head, current))
+    host.main(app, channel, runs, orders, start, POOLS[head["pool"]](head, current))
 
 
 class Current:

@@ -121,18 +121,18 @@ class Template:
         return False
 
     def fork(self, head):
-        """One more process. Three descriptors have come along: its socket, its orders, its output."""
-        sock, orders, output = self.channel.descriptors[:3]
-        del self.channel.descriptors[:3]
+        """One more process. Four descriptors have come along: its socket, what its runs come over, its orders, its output."""
+        ends = self.channel.descriptors[:4]
+        del self.channel.descriptors[:4]
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
             try:
-                self.become(head, sock, orders, output)
+                self.become(head, *ends)
             finally:
                 os._exit(70)
-        for descriptor in (sock, orders, output):
+        for descriptor in ends:
             os.close(descriptor)
         try:
             os.setpgid(pid, pid)
@@ -141,7 +141,7 @@ class Template:
         self.children.add(pid)
         self.channel.send(wire.FORKED, {"child": head["child"], "pid": pid})
 
-    def become(self, head, sock, orders, output):
+    def become(self, head, sock, runs, orders, output):
         """In the new process."""
         template = os.getppid()
         os.setpgid(0, 0)
@@ -157,7 +157,7 @@ class Template:
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
-        pools.main(self.app, sock, orders, self.start, head)
+        pools.main(self.app, sock, runs, orders, self.start, head)
 
     def reap(self):
         """Tells of children that have ended. The group of one that was killed is killed with it, while its number is still its own."""

@@ -24,6 +24,10 @@ FAILING, CALLED = 25, 26
 # As the node's own bound (`frame.rs`); a larger frame is a broken peer.
 FRAME_MAX = 256 << 20
 
+# As `runs.rs` has them.
+PACKET_MAX = 32 << 10
+LARGE = b"+"
+
 # Descriptors that come along are not for programs that tasks start.
 CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -34,6 +38,43 @@ DUMPS = codec.encoder(json.JSONEncoder(separators=(",", ":"), ensure_ascii=False
 
 class ProtocolError(Exception):
     """The other side does not speak this protocol."""
+
+
+class Runs:
+    """A process's end of the socket that its runs come over, one in a packet. One that was received has begun: what was not, the node may
+    take back (`runs.rs`). The other way go the endings that need not wake the node.
+    """
+
+    def __init__(self, sock, channel):
+        self.sock, self.channel = sock, channel
+        self.buffer = bytearray(PACKET_MAX)
+
+    def wait(self):
+        """The next run as `(kind, head, payload)`; `None` when the node is gone or lets go of this process."""
+        return self.read(self.sock.recv_into(self.buffer))
+
+    def look(self):
+        """The next run if it is there already."""
+        try:
+            return self.read(self.sock.recv_into(self.buffer, 0, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return None
+
+    def read(self, size):
+        if size > len(LARGE):
+            return parse(self.buffer)
+        # It was too large for a packet.
+        return self.channel.receive() if size else None
+
+    def tell(self, packed):
+        """Sends an ending for the node to find. It looks for it, as it knows of the run that was received before."""
+        if len(packed) <= PACKET_MAX:
+            try:
+                self.sock.send(packed, socket.MSG_DONTWAIT)
+                return
+            except OSError:
+                pass
+        self.channel.send_packed(packed)
 
 
 class Channel:
@@ -104,17 +145,22 @@ class Channel:
         buffer = self.buffer
         if len(buffer) < PREFIX.size:
             return None
-        length, version, kind, head_length = PREFIX.unpack_from(buffer)
+        length, version, _, _ = PREFIX.unpack_from(buffer)
         if version != VERSION or length > FRAME_MAX:
             raise ProtocolError("a frame of version %d and %d bytes" % (version, length))
-        end = length + 4
-        if len(buffer) < end:
+        if len(buffer) < length + 4:
             return None
-        begin = PREFIX.size + head_length
-        head = LOADS(buffer[PREFIX.size : begin].decode("utf-8"))
-        payload = bytes(buffer[begin:end])
-        del buffer[:end]
-        return kind, head, payload
+        frame = parse(buffer)
+        del buffer[: length + 4]
+        return frame
+
+
+def parse(buffer):
+    """The frame that `buffer` begins with."""
+    length, _, kind, head_length = PREFIX.unpack_from(buffer)
+    begin = PREFIX.size + head_length
+    head = LOADS(buffer[PREFIX.size : begin].decode("utf-8"))
+    return kind, head, bytes(buffer[begin : length + 4])
 
 
 def pack(kind, head, payload=b""):
