@@ -69,7 +69,7 @@ fn other_serializers_and_compressions() {
     for (scenario, expected) in [("serializer_pickle", Serializer::Pickle), ("serializer_yaml", Serializer::Yaml)] {
         let task = one(scenario);
         assert!(task.arguments().is_err() && task.embed().is_empty());
-        assert!(matches!(task.body, umbel_proto::Body::Opaque { serializer, .. } if serializer == expected));
+        assert!(matches!(task.body, umbel_proto::Body::Opaque { content_type, .. } if content_type == expected.content_type()));
     }
 }
 

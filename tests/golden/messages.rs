@@ -94,7 +94,7 @@ fn task_messages_on_redis() {
         compressed += usize::from(envelope.headers.contains_key("compression"));
         let serializer = match invocation.body {
             Body::Parts { args, .. } => args.serializer,
-            Body::Opaque { serializer, .. } => serializer,
+            Body::Opaque { content_type, .. } => Serializer::by_name(&content_type).unwrap(),
         };
         let all = [Serializer::Json, Serializer::Msgpack, Serializer::Yaml, Serializer::Pickle];
         serializers[all.iter().position(|one| *one == serializer).unwrap()] += 1;

@@ -23,8 +23,10 @@ impl Invocation {
     /// Names the field that is not as it should be. Nothing of the message's content is in the error.
     pub fn decode(envelope: &Envelope, limits: Limits) -> Result<Self, DecodeError> {
         let properties = Properties::read(&envelope.properties).map_err(|error| error.within("properties"))?;
-        let serializer = Serializer::by_name(&envelope.content_type)
-            .ok_or_else(|| DecodeError::new("content-type", "is not one of json, msgpack, yaml and pickle"))?;
+        if envelope.content_type.is_empty() {
+            return Err(DecodeError::new("content-type", "is missing"));
+        }
+        let serializer = Serializer::by_name(&envelope.content_type).filter(|serializer| !serializer.is_opaque());
         let encoding = envelope.content_encoding.to_ascii_lowercase();
         if !encoding.is_empty() && !ENCODINGS.contains(&encoding.as_str()) {
             return Err(DecodeError::new("content-encoding", "is neither utf-8 nor binary"));
@@ -32,14 +34,16 @@ impl Invocation {
         let (headers, body) = if envelope.headers.contains_key("task") {
             let headers = Headers::read(&envelope.headers).map_err(|error| error.within("headers"))?;
             let bytes = plain(envelope, limits)?;
-            let body = match serializer.is_opaque() {
-                true => Body::Opaque { serializer, bytes },
-                false => split::split(serializer, &bytes, limits)?,
+            let body = match serializer {
+                None => {
+                    let (content_type, content_encoding) = (envelope.content_type.clone(), envelope.content_encoding.clone());
+                    Body::Opaque { content_type, content_encoding, bytes }
+                }
+                Some(serializer) => split::split(serializer, &bytes, limits)?,
             };
             (headers, body)
-        } else if serializer.is_opaque() {
-            return Err(v1::unknown());
         } else {
+            let serializer = serializer.ok_or_else(v1::unknown)?;
             let body = serializer.decode(&plain(envelope, limits)?, limits).map_err(|error| error.within("body"))?;
             v1::upgrade(serializer, body)?
         };

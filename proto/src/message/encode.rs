@@ -15,9 +15,12 @@ impl Invocation {
     /// # Errors
     /// When a value of the embed cannot be written in the body's serializer.
     pub fn encode(&self, delivery_tag: &str, compression: Option<Compression>) -> Result<Envelope, EncodeError> {
-        let (serializer, body) = match &self.body {
-            Body::Parts { args, kwargs, embed } => (args.serializer, join(args, kwargs, embed)?),
-            Body::Opaque { serializer, bytes } => (*serializer, bytes.clone()),
+        let (content_type, content_encoding, body) = match &self.body {
+            Body::Parts { args, kwargs, embed } => {
+                let serializer = args.serializer;
+                (serializer.content_type().to_owned(), serializer.content_encoding().to_owned(), join(args, kwargs, embed)?)
+            }
+            Body::Opaque { content_type, content_encoding, bytes } => (content_type.clone(), content_encoding.clone(), bytes.clone()),
         };
         let mut headers = self.headers.write();
         let body = match compression {
@@ -27,13 +30,7 @@ impl Invocation {
                 compression.compress(&body)?
             }
         };
-        Ok(Envelope {
-            body,
-            content_type: serializer.content_type().to_owned(),
-            content_encoding: serializer.content_encoding().to_owned(),
-            headers,
-            properties: self.properties.write(delivery_tag),
-        })
+        Ok(Envelope { body, content_type, content_encoding, headers, properties: self.properties.write(delivery_tag) })
     }
 
     /// A new call of `task` with JSON arguments, nothing following, all else at its default.

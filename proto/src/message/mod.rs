@@ -128,10 +128,12 @@ pub enum Body {
         /// What follows.
         embed: Embed,
     },
-    /// A body that only the task's own process can read (pickle, yaml).
+    /// A body that only the task's own process can read: pickle, yaml, and serializers that an application has registered with kombu.
     Opaque {
-        /// The serializer.
-        serializer: Serializer,
+        /// The content type.
+        content_type: String,
+        /// The content encoding.
+        content_encoding: String,
         /// The bytes, decompressed.
         bytes: Bytes,
     },

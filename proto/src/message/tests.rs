@@ -39,7 +39,7 @@ fn faults_of_messages_are_named() {
     assert_eq!(header("compression", "lz4".into()), "headers.compression");
     assert_eq!(header("compression", "zlib".into()), "body");
     assert_eq!(header("group", 1.into()), "headers.group");
-    assert_eq!(fault(|envelope| envelope.content_type = "text/plain".into()), "content-type");
+    assert_eq!(fault(|envelope| envelope.content_type = String::new()), "content-type");
     assert_eq!(fault(|envelope| envelope.content_encoding = "utf-16".into()), "content-encoding");
     assert_eq!(fault(|envelope| drop(envelope.properties.insert("reply_to".into(), true.into()))), "properties.reply_to");
     assert_eq!(body(&" ".repeat(5000)), "body");
@@ -53,6 +53,18 @@ fn faults_of_messages_are_named() {
         body(r#"[[],{},{"chord":{"task":"a","kwargs":{},"options":{"chord":[]},"immutable":true}}]"#),
         "body[2].chord.options.chord"
     );
+}
+
+/// What an application has registered with kombu goes on as it came.
+#[test]
+fn other_serializers_are_kept_closed() {
+    let mut envelope = envelope();
+    envelope.content_type = "application/x-own".to_owned();
+    let own = Invocation::decode(&envelope, Limits::default()).unwrap();
+    assert!(own.arguments().is_err() && own.embed().is_empty());
+    let again = own.encode("", None).unwrap();
+    assert_eq!((again.content_type, again.content_encoding), ("application/x-own".to_owned(), "utf-8".to_owned()));
+    assert_eq!(again.body, envelope.body);
 }
 
 #[test]

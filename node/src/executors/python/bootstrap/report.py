@@ -10,6 +10,8 @@ import kombu
 from celery import schedules
 from celery.app.routes import MapRoute
 
+from umbel_bootstrap import tracer
+
 # As many arguments as one likes to give.
 MANY = 1000
 
@@ -98,12 +100,11 @@ def describe(app, task):
     """One task's options, after annotations."""
     options = {name: plain(getattr(task, name, None)) for name in TASK_OPTIONS}
     header = getattr(task, "__header__", None)
-    function = getattr(task, "_orig_run", task.run)
     return {
         "name": task.name,
         "queue": route(app, task),
         "priority": plain(getattr(task, "priority", None)),
-        "coroutine": inspect.iscoroutinefunction(inspect.unwrap(function)),
+        "coroutine": tracer.is_coroutine(task),
         "errback": arguments(header),
         **options,
     }

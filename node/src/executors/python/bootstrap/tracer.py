@@ -305,7 +305,7 @@ def call_errbacks(app, request, run, exc, traceback, error):
             errback._app = app
     new = [number for number, errback in enumerate(errbacks) if is_new_style(app, errback)]
     # A coroutine's place is on the event loop, so the node sends it.
-    here = [number for number in new if not inspect.iscoroutinefunction(errbacks[number].type.run)]
+    here = [number for number in new if not is_coroutine(errbacks[number].type)]
     if not here:
         return
     run.failed = True
@@ -318,6 +318,11 @@ def call_errbacks(app, request, run, exc, traceback, error):
         except Exception:
             logger.exception("the errback %s of task %s raised", errback.task, request.id)
         run.host.channel.send(wire.CALLED, {"run": run.number, "errback": number})
+
+
+def is_coroutine(task):
+    """Whether a task is an `async def`, whatever wraps it."""
+    return inspect.iscoroutinefunction(inspect.unwrap(getattr(task, "_orig_run", task.run)))
 
 
 def is_new_style(app, errback):
