@@ -1,11 +1,12 @@
 //! Redis on the stage: broker in one database, results in another of the same server.
 
-use std::time::Duration;
+use std::{task::Poll, time::Duration};
 
 use async_trait::async_trait;
 use umbel::{
     brokers::{Backbone, Subscription, redis::RedisBroker},
     redis::{Layout, RedisOptions, Target},
+    scheduler::revocation::Revocation,
 };
 use umbel_tests::{
     conformance::{Setup, Stage},
@@ -74,6 +75,19 @@ impl Stage for Redis {
         let backbone = Self::backbone(&server, &options).await;
         Self { server, options, backbone }
     }
+}
+
+/// An order not to run something holds where it was given before it is written down: what was sent right behind it is refused.
+#[tokio::test]
+async fn an_order_holds_at_once() {
+    let stage = <Redis as Stage>::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    let orders = [Revocation::Task("revoked".into())];
+    let mut ordering = std::pin::pin!(broker.revoke(&orders));
+    assert!(std::future::poll_fn(|context| Poll::Ready(ordering.as_mut().poll(context))).await.is_pending());
+    assert!(broker.revoked().borrow().has(&orders[0]));
+    umbel_tests::wait::soon("the order is written down", ordering).await.unwrap();
+    assert!(broker.revoked().borrow().has(&orders[0]));
 }
 
 /// Lets the time pass that a claimed chord is left to its claimant.

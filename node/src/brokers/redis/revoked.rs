@@ -52,11 +52,14 @@ impl Shared {
         Ok(())
     }
 
+    /// Gives orders not to run something. They hold here at once: what was sent right behind an order comes before the order is written
+    /// down. Where that fails they hold until the orders are read the next time.
     pub(super) async fn revoke(&self, orders: &[Revocation]) -> Result<(), RedisError> {
         if orders.is_empty() {
             return Ok(());
         }
         let now = clock::now();
+        self.revoked.send_modify(|revoked| orders.iter().for_each(|order| Arc::make_mut(revoked).insert(order.clone(), now)));
         let oldest = now - i64::try_from(self.options.revoke_expires.as_millis()).unwrap_or(i64::MAX / 2);
         let mut pipeline = redis::pipe();
         pipeline.atomic();
