@@ -6,6 +6,7 @@
 //! and its own name, so direct exchanges work and a message reaches one queue. Where both bindings lead to the same queue,
 //! RabbitMQ delivers one message.
 
+use futures::future::try_join_all;
 use lapin::{
     Channel, ExchangeKind,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -71,41 +72,42 @@ pub(super) fn undelayed(key: &str) -> Option<&str> {
 pub(super) async fn declare(channel: &Channel, kind: QueueType) -> Result<(), AmqpError> {
     let what = "declaring delayed delivery";
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    for exchange in (0..=TOP).map(exchange).chain([FOOT.to_owned()]) {
-        answer(what, channel.exchange_declare(name(&exchange)?, ExchangeKind::Topic, durable, FieldTable::default())).await?;
-    }
+    // What does not depend on each other is asked for together: a busy server takes its time for each answer.
+    let exchanges = (0..=TOP).map(exchange).chain([FOOT.to_owned()]).map(|exchange| async move {
+        answer(what, channel.exchange_declare(name(&exchange)?, ExchangeKind::Topic, durable, FieldTable::default())).await
+    });
+    try_join_all(exchanges).await?;
     for rung in (0..=TOP).rev() {
-        let next = if rung > 0 { exchange(rung - 1) } else { FOOT.to_owned() };
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), text(if kind == QueueType::Quorum { "quorum" } else { "classic" }));
         arguments.insert("x-overflow".into(), text("reject-publish"));
         arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt((1i64 << rung) * 1000));
-        arguments.insert("x-dead-letter-exchange".into(), text(&next));
+        arguments.insert("x-dead-letter-exchange".into(), text(&next(rung)));
         if kind == QueueType::Quorum {
             arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
         }
-        let this = name(&exchange(rung))?;
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-        answer(what, channel.queue_declare(this.clone(), durable, arguments)).await?;
-        let places = "*.".repeat((TOP - rung) as usize);
-        let bind = channel.queue_bind(
-            this.clone(),
-            this.clone(),
-            name(&format!("{places}1.#"))?,
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        );
-        answer(what, bind).await?;
-        let down = channel.exchange_bind(
-            name(&next)?,
-            this,
-            name(&format!("{places}0.#"))?,
-            ExchangeBindOptions::default(),
-            FieldTable::default(),
-        );
-        answer(what, down).await?;
+        answer(what, channel.queue_declare(name(&exchange(rung))?, durable, arguments)).await?;
     }
+    try_join_all((0..=TOP).map(|rung| bind_rung(channel, rung))).await?;
     answer(what, channel.exchange_declare(name(WHOLE)?, ExchangeKind::Topic, durable, FieldTable::default())).await
+}
+
+/// Leads what has the bit of a rung into its queue, and everything else past it.
+async fn bind_rung(channel: &Channel, rung: u32) -> Result<(), AmqpError> {
+    let what = "binding a queue of delayed delivery";
+    let (this, places) = (name(&exchange(rung))?, "*.".repeat((TOP - rung) as usize));
+    let into =
+        channel.queue_bind(this.clone(), this.clone(), name(&format!("{places}1.#"))?, QueueBindOptions::default(), FieldTable::default());
+    answer(what, into).await?;
+    let past = name(&format!("{places}0.#"))?;
+    let down = channel.exchange_bind(name(&next(rung))?, this, past, ExchangeBindOptions::default(), FieldTable::default());
+    answer(what, down).await
+}
+
+/// The exchange below a rung.
+fn next(rung: u32) -> String {
+    if rung > 0 { exchange(rung - 1) } else { FOOT.to_owned() }
 }
 
 /// Binds a task queue to the foot of the ladder.
