@@ -1,14 +1,19 @@
 //! The cluster as this node sees it.
 //!
 //! Two witnesses speak: gossip, within about a second, of everybody it hears; and the broker, of everybody who holds a lease.
-//! The lease is the truth, since what a node holds depends on it alone; gossip is quicker, and knows how busy each node is. A
-//! node that gossip has lost and whose lease goes on is shown as not heard, never as down: the network between two nodes is no
+//! The lease is the truth, since what a node holds depends on it alone; gossip is quicker, as long as there are not hundreds of
+//! nodes, and knows how busy each node is. A node that gossip has lost and whose lease goes on is shown as not heard, never as down: the network between two nodes is no
 //! verdict about either.
 //!
 //! [`Roster`] joins what they say ([`umbel_scheduler::membership`]), without a clock of its own. Every consumer reads a
 //! [`ClusterView`] through a watch.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Serialize;
 use umbel_proto::{Millis, NodeCard, NodeId, NodeLoad, QueueName};
@@ -152,6 +157,12 @@ struct Entry {
     shown: Option<(MemberState, Millis)>,
     /// When gossip lost it.
     lost: Millis,
+    /// The last news of it: its heartbeat, and when that came.
+    news: (u64, Millis),
+    /// The life of it that has held a lease.
+    holder: Option<Millis>,
+    /// Whether its lease had ended, and news of it was older than that, when the broker answered last.
+    lapsed: bool,
     /// When the broker should be asked about it.
     doubted: Option<Millis>,
 }
@@ -186,6 +197,16 @@ impl Roster {
         }
     }
 
+    /// The heartbeats of those that gossip takes to live, by their addresses: higher ones are news.
+    pub(crate) fn news(&mut self, heartbeats: &HashMap<SocketAddr, u64>, now: Millis) {
+        for entry in self.entries.values_mut() {
+            let heartbeat = entry.heard.as_ref().and_then(|heard| heartbeats.get(&heard.address));
+            if let Some(heartbeat) = heartbeat.filter(|heartbeat| **heartbeat != entry.news.0) {
+                entry.news = (*heartbeat, now);
+            }
+        }
+    }
+
     /// The broker was asked and did not answer, or cannot tell.
     pub(crate) fn unanswered(&mut self) {
         self.unanswered = true;
@@ -206,6 +227,13 @@ impl Roster {
             let entry = self.entries.entry(node.node.clone()).or_default();
             entry.leased = Some(node.clone());
             entry.lease = Some(node);
+            entry.holder = entry.life().filter(|_| entry.audible);
+        }
+        for entry in self.entries.values_mut() {
+            // One that takes from no queue never had a lease.
+            let ended = entry.lease.is_none() && entry.holder.is_some() && entry.holder == entry.life();
+            let length = entry.leased.as_ref().map_or(0, |lease| millis(lease.lease));
+            entry.lapsed = ended && membership::lapsed(entry.news.1, length, asked);
         }
         let heard = self.entries.values().filter(|entry| entry.audible).filter_map(|entry| entry.lease.as_ref());
         self.oldest = heard.map(|lease| millis(lease.lease.saturating_sub(lease.lease_left))).max().unwrap_or(0);
@@ -251,7 +279,11 @@ impl Entry {
         let farewell = load.is_some_and(|load| load.leaving);
         let there = if load.is_some_and(|load| load.draining) { MemberState::Draining } else { MemberState::Alive };
         if self.audible {
-            return if farewell { MemberState::Left } else { there };
+            return match (farewell, self.lapsed && self.holder == self.life()) {
+                (true, _) => MemberState::Left,
+                (false, true) => MemberState::Down,
+                (false, false) => there,
+            };
         }
         match (&self.heard, &self.lease) {
             _ if farewell => MemberState::Left,
@@ -277,6 +309,11 @@ impl Entry {
                 }
             }
         }
+    }
+
+    /// Which life of it is heard.
+    fn life(&self) -> Option<Millis> {
+        self.heard.as_ref().map(|heard| heard.card.generation)
     }
 
     fn member(&self, node: &NodeId, state: MemberState, since: Millis) -> Option<Member> {

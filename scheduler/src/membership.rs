@@ -4,7 +4,8 @@
 //! wrong: with the node, with the network between two of many, or with the one that listens. The broker knows when the node last
 //! renewed its lease, and a node that lives renews in time. So silence is only a reason to ask the broker, at once; and a node is
 //! down when it is silent *and* its renewal is overdue. That is sooner than either of them could tell alone without being
-//! wrong now and then: gossip would have to wait out every hiccup, and a lease is long enough to outlast some.
+//! wrong now and then: gossip would have to wait out every hiccup, and a lease is long enough to outlast some. Where there are so
+//! many nodes that gossip has little to say of each, a lease that has ended needs no silence ([`lapsed`]).
 
 use umbel_proto::Millis;
 
@@ -56,6 +57,14 @@ pub enum Verdict {
     Down,
 }
 
+/// Whether a node is gone that gossip still takes to live: it held a lease in this life, the broker, asked at `asked`, knows of none,
+/// and the last news of it came at `heard`, longer before that than the lease of `length` would have lasted. In a small cluster news of
+/// everybody who lives comes several times in that time, and this never tells what silence does not tell sooner. In a large one news
+/// takes longer on its way than a lease lasts: there the broker is the quicker witness, and nobody has to be silent for minutes.
+pub fn lapsed(heard: Millis, length: Millis, asked: Millis) -> bool {
+    heard + length < asked
+}
+
 /// Judges a silent node.
 pub fn judge(silence: &Silence, now: Millis) -> Verdict {
     let Silence { since, asked, unanswered, lease, oldest } = *silence;
@@ -99,6 +108,12 @@ mod tests {
         // It was renewed at 1,500.
         assert_eq!(judge(&silence(1_901, 2_099), 1_903), Verdict::Doubted(3_200));
         assert_eq!(judge(&Silence { lease: None, ..doubt }, 1_012), Verdict::Down, "its lease has ended");
+    }
+
+    #[test]
+    fn a_lease_that_ended_is_believed_where_gossip_is_slower() {
+        assert!(lapsed(10_000, LENGTH, 13_000), "no news since it should have renewed");
+        assert!(!lapsed(11_000, LENGTH, 13_000), "it was heard after it should have renewed: it lives, and the broker does not hear it");
     }
 
     #[test]

@@ -28,6 +28,14 @@ fn many_more_are_no_louder() {
     assert!(told.bytes.iter().all(|bytes| *bytes < budget), "{:?}", told.bytes);
 }
 
+/// Goal: where gossip takes minutes to miss a node, the lease that has ended tells of it, to all of them within a few looks.
+#[test]
+fn leases_tell_where_there_are_too_many_to_hear() {
+    let told = run(&Plan { pause: 40_000, deaths: 1, ..plan(150) });
+    assert_eq!((told.wrong, told.unnoticed), (0, 0), "{told:?}");
+    assert!(Told::share(&told.noticed, 50) < 8_000 && *told.noticed.last().unwrap() < 40_000, "{:?}", told.noticed);
+}
+
 /// Goal: a seed is enough to see a run again.
 #[test]
 fn a_seed_is_the_same_run_every_time() {

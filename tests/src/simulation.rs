@@ -5,10 +5,10 @@
 //! detector work as `node/src/gossip` and chitchat 0.13 have them, a message has the size of what it says, and each of its
 //! datagrams is lost by itself. The broker answers at once. A seed decides everything, so that a run can be seen again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use umbel_proto::Millis;
-use umbel_scheduler::membership::{Lease, RENEWAL_MAX_MS, Silence, Verdict, judge};
+use umbel_scheduler::membership::{Lease, RENEWAL_MAX_MS, Silence, Verdict, judge, lapsed};
 
 /// The time between two rounds of a node, and whom it speaks to in each.
 const ROUND: Millis = 200;
@@ -19,6 +19,12 @@ const ENTRY: usize = 49;
 const MESSAGE: usize = 60;
 const AROUND: usize = 76;
 const PIECE: usize = 1_150;
+
+/// How often a node asks the broker who holds a lease, whoever is silent: whenever it greets, which is at least so much apart, and for
+/// each node there is; but not before so long.
+const GREET: Millis = 2_000;
+const GREET_PER_NODE: Millis = 50;
+const ASK: Millis = 4_000;
 
 /// Intervals whose mean counts, how much the expected one weighs in it, how long one may be to count at all.
 const WINDOW: f64 = 100.0;
@@ -59,7 +65,7 @@ pub struct Told {
     pub wrong: usize,
     /// How often a node that lived was doubted.
     pub doubts: usize,
-    /// How often the broker was asked about a silent node, for each node and minute.
+    /// How often the broker was asked, for each node and minute.
     pub asked_a_minute: f64,
 }
 
@@ -85,6 +91,11 @@ impl Dice {
     fn pick(&mut self, count: usize) -> usize {
         self.below(count as u64) as usize
     }
+}
+
+fn between_asks(nodes: usize) -> Millis {
+    let greet = GREET.max(GREET_PER_NODE * nodes as Millis);
+    (ASK + greet - 1) / greet * greet
 }
 
 /// What one node has heard of another.
@@ -123,6 +134,10 @@ struct Node {
     hearings: Vec<Hearing>,
     /// Those that are silent, since when, and whether they are thought dead.
     silent: BTreeMap<usize, (Millis, bool)>,
+    /// Those whose death it has seen.
+    buried: BTreeSet<usize>,
+    /// When the broker is asked whoever is silent.
+    ask_at: Millis,
     /// When the broker may be asked again, and when it answered last.
     ask_from: Millis,
     asked: Option<Millis>,
@@ -168,6 +183,8 @@ pub fn run(plan: &Plan) -> Told {
         Node {
             hearings: vec![Hearing::default(); count],
             silent: BTreeMap::new(),
+            buried: BTreeSet::new(),
+            ask_at: dice.below(between_asks(count) as u64) as Millis,
             ask_from: 0,
             asked: None,
             left: f64::from(plan.budget),
@@ -216,6 +233,10 @@ impl Cluster<'_> {
             }
         }
         self.listen(me, now);
+        if now >= self.nodes[me].ask_at {
+            self.nodes[me].ask_at = now + between_asks(self.plan.nodes);
+            self.ask(me, now);
+        }
         self.doubt(me, now);
     }
 
@@ -255,6 +276,34 @@ impl Cluster<'_> {
         }
     }
 
+    /// Asks the broker, and sees whose lease has ended without news of them since.
+    fn ask(&mut self, me: usize, now: Millis) {
+        self.asked += 1;
+        let before = self.nodes[me].asked.replace(now);
+        self.nodes[me].ask_from = now + 100.max(10 * self.plan.nodes as Millis);
+        for other in (0..self.plan.nodes).filter(|other| *other != me) {
+            let hearing = self.nodes[me].hearings[other];
+            let gone = match hearing.heartbeat {
+                // Never heard: the broker alone has told of it.
+                0 => before.is_some_and(|before| self.nodes[other].lease(before).is_some()),
+                _ => lapsed(hearing.last, LEASE, now),
+            };
+            if gone && self.nodes[other].lease(now).is_none() {
+                self.bury(me, other, now);
+            }
+        }
+    }
+
+    /// A node is thought dead.
+    fn bury(&mut self, me: usize, other: usize, now: Millis) {
+        let died = self.nodes[other].died;
+        match died {
+            None => self.told.wrong += 1,
+            Some(died) if self.nodes[me].buried.insert(other) => self.told.noticed.push(now - died),
+            Some(_) => {}
+        }
+    }
+
     /// Judges those that are silent, and asks the broker about them if that helps.
     fn doubt(&mut self, me: usize, now: Millis) {
         let mut silent = std::mem::take(&mut self.nodes[me].silent);
@@ -269,10 +318,7 @@ impl Cluster<'_> {
                     Verdict::Unheard => {}
                     Verdict::Down => {
                         *down = true;
-                        match self.nodes[*other].died {
-                            Some(died) => self.told.noticed.push(now - died),
-                            None => self.told.wrong += 1,
-                        }
+                        self.bury(me, *other, now);
                     }
                 }
                 self.told.doubts += usize::from(asks && *since == now && self.nodes[*other].died.is_none());
@@ -280,9 +326,7 @@ impl Cluster<'_> {
             if !asks || !wanted || now < self.nodes[me].ask_from {
                 break;
             }
-            self.asked += 1;
-            self.nodes[me].asked = Some(now);
-            self.nodes[me].ask_from = now + 100.max(10 * self.plan.nodes as Millis);
+            self.ask(me, now);
         }
         self.nodes[me].silent = silent;
     }

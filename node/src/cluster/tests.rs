@@ -61,6 +61,35 @@ fn a_lease_that_is_renewed_outweighs_silence() {
     assert_eq!(seen(&mut roster, 4_100), [Alive, Down, Alive], "a healed node is back");
 }
 
+/// Goal: a lease that has ended outweighs what gossip takes for life, if nothing is heard since; not where it is heard, not of a
+/// node that never held one, and not of a new life. Until the broker is asked again nothing else changes it.
+#[test]
+fn a_lease_that_ended_outweighs_slow_gossip() {
+    use MemberState::{Alive, Down};
+    let at = |node: &str, generation, port| Heard { address: SocketAddr::from(([127, 0, 0, 1], port)), ..heard(node, generation) };
+    let all = || vec![at("a", 1, 1), at("b", 1, 2), at("c", 1, 3), at("d", 1, 4)];
+    let news = |beats: [u64; 4]| (1..).zip(beats).map(|(port, beat)| (SocketAddr::from(([127, 0, 0, 1], port)), beat)).collect();
+    let seen = |roster: &mut Roster, now| states(roster, now).into_iter().map(|(_, state, _)| state).collect::<Vec<_>>();
+    let mut roster = Roster::new("a".into());
+    roster.heard(all(), 0);
+    roster.news(&news([1, 1, 1, 1]), 0);
+    roster.leases(vec![lease("a", 2_500), lease("b", 2_500), lease("c", 2_500)], 10);
+    // News of c is late; b says nothing any more; d takes from no queue.
+    roster.news(&news([2, 1, 1, 1]), 4_000);
+    roster.news(&news([3, 1, 2, 1]), 9_000);
+    roster.leases(vec![lease("a", 2_500)], 10_000);
+    assert_eq!(seen(&mut roster, 10_000), [Alive, Down, Alive, Alive]);
+    // What others have heard of it before its end is still on its way.
+    roster.news(&news([4, 2, 3, 2]), 11_000);
+    assert_eq!(seen(&mut roster, 11_000), [Alive, Down, Alive, Alive]);
+    roster.heard(vec![at("a", 1, 1), at("b", 2, 5), at("c", 1, 3), at("d", 1, 4)], 12_000);
+    assert_eq!(seen(&mut roster, 12_000), [Alive, Alive, Alive, Alive], "another life of b");
+    roster.leases(vec![lease("a", 2_500), lease("b", 2_500)], 20_000);
+    assert_eq!(seen(&mut roster, 20_000), [Alive, Alive, Down, Alive], "c is not heard any more either");
+    roster.leases(vec![lease("a", 2_500), lease("b", 2_500), lease("c", 2_500)], 21_000);
+    assert_eq!(seen(&mut roster, 21_000), [Alive, Alive, Alive, Alive]);
+}
+
 /// Goal: where the broker does not answer, silence alone is believed, later.
 #[test]
 fn without_the_broker_silence_has_to_do() {

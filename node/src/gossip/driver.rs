@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
-use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, ProtocolVersion, spawn_chitchat};
+use chitchat::{Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, ProtocolVersion, spawn_chitchat};
 use tokio::{
     net::lookup_host,
     task::JoinError,
@@ -135,6 +135,7 @@ pub(crate) async fn run(shared: &Shared) -> anyhow::Result<()> {
                 driver.push().await?;
             }
             _ = ticks.tick() => {
+                driver.hear_news().await;
                 driver.judge();
                 driver.say(false).await?;
                 driver.greet().await?;
@@ -278,6 +279,14 @@ impl Driver<'_> {
         heard.push(Heard { card: self.card.clone(), load: self.said.unwrap_or_default(), address });
         self.roster.heard(heard, clock::now());
         self.publish();
+    }
+
+    /// Learns of whom there is news. chitchat's watch does not tell: heartbeats alone change nothing in it.
+    async fn hear_news(&mut self) {
+        let Some(gossip) = &self.gossip else { return };
+        let beat = |chitchat: &Chitchat, id: &ChitchatId| Some((id.gossip_advertise_addr, chitchat.node_state(id)?.heartbeat().into()));
+        let heartbeats = gossip.handle.with_chitchat(|chitchat| chitchat.live_nodes().filter_map(|id| beat(chitchat, id)).collect()).await;
+        self.roster.news(&heartbeats, clock::now());
     }
 
     fn publish(&mut self) {
