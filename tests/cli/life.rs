@@ -120,6 +120,39 @@ fn commands_are_tasks() {
     drop(worker);
 }
 
+/// Goal: a role of one's own chooses what runs its tasks and what that may take: one for commands loads no application and gives way to
+/// other programs; one for an application has to be given one.
+#[test]
+fn a_role_chooses_its_executor_and_resources() {
+    let home = tempfile::tempdir().unwrap();
+    let store = format!("umbel://{}/store", home.path().display());
+    let toml = "app = \"no_such.app\"\n[http]\nlisten = \"127.0.0.1:0\"\n[tasks.\"how.nice\"]\ncommand = [\"nice\"]\n\
+                [roles.batch]\nqueues = [\"batch\"]\nexecutor = \"command\"\nnice = 7\n";
+    std::fs::write(home.path().join("umbel.toml"), toml).unwrap();
+    let call = |args: &[&str]| node().args(args).env("HOME", home.path()).env("CELERY_BROKER_URL", &store).within(home.path());
+    let log = std::fs::File::create(home.path().join("log")).unwrap();
+    let worker = Killed(call(&["--role", "batch"]).command().stderr(log).spawn().unwrap());
+    until("the worker answers", || (call(&["healthcheck"]).run().code == Some(0)).then_some(()));
+    let before = String::from_utf8(Command::new("nice").output().unwrap().stdout).unwrap();
+    let nice = call(&["call", "how.nice", "--queue", "batch", "--wait", "-t", "60"]).run();
+    let expected = before.trim().parse::<i32>().unwrap().max(7);
+    assert_eq!((nice.code, nice.stdout.trim()), (Some(0), expected.to_string().as_str()), "{}", nice.stderr);
+    drop(worker);
+    let refused = |toml: &str| {
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::fs::write(elsewhere.path().join("umbel.toml"), toml).unwrap();
+        let run = node().args(["--role", "own", "-b", "umbel:///tmp/x"]).env("HOME", elsewhere.path()).within(elsewhere.path()).run();
+        assert_eq!(run.code, Some(2), "{}", run.stderr);
+        run.stderr
+    };
+    let python = refused("[roles.own]\nqueues = [\"own\"]\nexecutor = \"threads\"\n");
+    assert!(python.contains("runs the tasks of an application, and none is named") && python.contains("umbel.toml:3"), "{python}");
+    let command = refused("[roles.own]\nqueues = [\"own\"]\nexecutor = \"command\"\n");
+    assert!(command.contains("runs commands, and none is configured"), "{command}");
+    let unknown = refused("[roles.own]\nqueues = [\"own\"]\nexecuter = \"command\"\n");
+    assert!(unknown.contains("roles.own.executer") && unknown.contains("roles.own.executor"), "{unknown}");
+}
+
 /// Goal: a GPU role has a slot for each device that the environment names, and says so; where slots have to share, or there is
 /// nothing, that is said before the node is ready.
 #[test]

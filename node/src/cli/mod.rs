@@ -37,6 +37,7 @@ mod python;
 mod queues;
 mod remote;
 mod result;
+mod role;
 mod schedules;
 mod serve;
 mod session;

@@ -10,7 +10,7 @@ use super::{
     output::{Screen, note, program},
 };
 use crate::{
-    config::{self, Config, Level, Raw, Sourced, Url, UrlKind},
+    config::{self, Config, Level, Raw, Runs, Sourced, Url, UrlKind},
     executors::python::{AppReport, PythonExecutor, PythonOptions, StartError, interpreter::Search},
 };
 
@@ -94,16 +94,21 @@ pub(super) async fn load(
     options.hostname.clone_from(&config.worker.name.value);
     // A plan that cannot be made is told of by the caller.
     let plan = config::plan(config).ok();
-    let slots = plan.map(|plan| super::devices::slots(&plan, &super::devices::of(&plan)));
+    let slots = plan.as_ref().map(|plan| super::devices::slots(plan, &super::devices::of(plan)));
     options.concurrency = slots.unwrap_or_else(|| config.worker.concurrency.resolve(config::cpus()));
     options.loglevel = level(&config.log.level);
     options.settings = config.celery.iter().filter_map(|(name, value)| Some((name.clone(), json(&value.value)?))).collect();
     options.env = env(config);
     // Where the application cannot reach the results by itself, states of its tasks' own go through the node.
     options.keeps_states = config.broker.as_ref().is_some_and(|url| url.kind == UrlKind::Embedded);
-    options.threads = pool.is_some_and(|pool| THREADS.contains(&pool));
+    let role = plan.as_ref().and_then(|plan| plan.executor.as_ref()).map(|executor| executor.value);
+    options.threads = pool.map_or(role == Some(Runs::Threads), |pool| THREADS.contains(&pool));
     options.max_tasks_per_child = flags.max_tasks_per_child;
     options.max_memory_per_child = flags.max_memory_per_child;
+    if let (None, Some(bytes)) = (flags.max_memory_per_child, plan.as_ref().and_then(|plan| plan.memory.as_ref())) {
+        // As a setting it is stronger than the application's own: what a role may take is the operator's affair.
+        options.settings.push(("worker_max_memory_per_child".to_owned(), bytes.value.div_ceil(1024).into()));
+    }
     let (executor, report) = PythonExecutor::start(options).await.map_err(failed)?;
     if !report.knows_backend {
         note(screen, "results are stored by the application's own backend, through its processes");

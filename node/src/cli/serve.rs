@@ -145,7 +145,7 @@ pub(super) async fn start(
     let mut executors: Vec<Arc<dyn Executor>> = python.iter().map(|python| Arc::new(python.clone()) as Arc<dyn Executor>).collect();
     executors.push(native);
     let coroutines = python.as_ref().and_then(PythonExecutor::coroutines);
-    let (commands, warnings) = commands(config)?;
+    let (commands, warnings) = if plan.runs_commands() { commands(config)? } else { (None, Vec::new()) };
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -7,7 +7,7 @@ use super::{
     failure::Failure,
     output::{Screen, note, program},
     place::{self, Place},
-    python, serve,
+    python, role, serve,
 };
 use crate::{
     NativeExecutor,
@@ -19,7 +19,8 @@ use crate::{
 /// Run tasks: take them from the broker until told to stop
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
-    /// What the node does: all, cpu, io, gpu, beat, dashboard, or a role declared in umbel.toml
+    /// What the node does: all, cpu, io, gpu, beat, dashboard, or a role declared in umbel.toml under [roles.NAME] with queues,
+    /// concurrency, executor, devices, memory, nice
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
     /// Send scheduled tasks as well, whatever the role says
@@ -158,9 +159,12 @@ pub(super) fn run_with(
     screen: &Screen,
 ) -> Result<(), Failure> {
     let mut config = place.load(flags.to_vec(), screen)?.config;
+    let role = crate::config::plan(&config).map_err(|error| Failure::new(Exit::Usage, "cannot start the node", error))?;
+    role::give_way(&role, screen);
+    role::has_what_it_runs(&role, &config)?;
     let runtime = serve::runtime()?;
     let mut app = None;
-    if let Some(name) = config.app.clone() {
+    if let Some(name) = config.app.clone().filter(|_| role.runs_python()) {
         serve::log(&config)?;
         let loaded = runtime.block_on(python::load(&config, &name, python, pool, screen))?;
         config = place.load_with(flags.to_vec(), python::settings(&loaded.report))?.config;

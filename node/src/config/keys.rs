@@ -128,6 +128,13 @@ pub static KEYS: &[Key] = &[
         List,
         "Devices, such as GPUs, of which each slot gets its own: as CUDA_VISIBLE_DEVICES names them; auto finds them, none is for none. Default: auto for --role gpu, else none.",
     ),
+    Key::new(
+        "roles.*.executor",
+        Choice(&["prefork", "threads", "command"]),
+        "The one executor whose tasks the role runs: prefork (the application's, in processes), threads (the application's, on threads of one process), command (the commands under [tasks]; the application is not loaded). Without it: every task the node knows.",
+    ),
+    Key::new("roles.*.memory", Size(1 << 20, 1 << 50), "How large a Python process of this role may grow before another takes its place, as --max-memory-per-child."),
+    Key::new("roles.*.nice", Int(0, 19), "How much the node and all it starts give way to other programs of the machine: 19 takes only CPU time that is left over."),
     Key::new("routes.*", Route, "Where tasks of this name or pattern go. The first pattern that matches wins."),
     Key::new("limits.*.rate", Rate, "How often tasks of this name may start, in the whole cluster."),
     Key::new("limits.*.key", Text, "Counts calls with different keys apart: {0} and {name} stand for arguments."),

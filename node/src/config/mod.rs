@@ -51,7 +51,7 @@ pub use merge::{FromSetting, Inputs, Resolved, Row, merge};
 pub use origin::{Level, Origin, Sourced};
 pub use raw::{Entry, Name, Raw};
 pub use reload::{Change, Changes, diff};
-pub use role::{AUTO, NONE, Plan, ROLES, expand_name, plan};
+pub use role::{AUTO, NONE, Plan, ROLES, Runs, expand_name, plan};
 pub use secret::{MASK, Secret};
 pub use show::init;
 pub use task::TaskConfig;

@@ -16,10 +16,39 @@ pub struct Plan {
     pub autoscale: Option<Bounds>,
     /// The devices that its slots get, by name; `auto` stands for those that are found.
     pub devices: Option<Sourced<Vec<String>>>,
+    /// The one executor whose tasks it runs; `None` is for all of them.
+    pub executor: Option<Sourced<Runs>>,
+    /// How large a Python process may grow before it is replaced, in bytes.
+    pub memory: Option<Sourced<u64>>,
+    /// How much the process gives way to others, 0 to 19.
+    pub nice: Option<Sourced<i64>>,
     /// Whether it may send scheduled tasks.
     pub beat: bool,
     /// Whether it answers for the whole cluster: dashboard, cluster-wide metrics.
     pub dashboard: bool,
+}
+
+/// The executor of a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// The application's tasks, in processes of their own.
+    Prefork,
+    /// The application's tasks, on threads of one process.
+    Threads,
+    /// Configured commands.
+    Command,
+}
+
+impl Plan {
+    /// Whether the role runs tasks of a Python application.
+    pub fn runs_python(&self) -> bool {
+        self.executor.as_ref().is_none_or(|executor| executor.value != Runs::Command)
+    }
+
+    /// Whether it runs configured commands.
+    pub fn runs_commands(&self) -> bool {
+        self.executor.as_ref().is_none_or(|executor| executor.value == Runs::Command)
+    }
 }
 
 /// The roles that need no declaration.
@@ -38,6 +67,7 @@ pub const NONE: &str = "none";
 ///   nobody asked for would show up in every `inspect active_queues` of a plain Celery shop. Queues of roles of the user's
 ///   own are left to those roles: work for a machine with a GPU is of no use elsewhere.
 /// * `cpu`, `io` and `gpu` take from their declared queues, else from the default queue's name with `.cpu`, `.io` or `.gpu` behind it.
+/// * A role with an `executor` runs the tasks of that one alone; what Umbel itself defines runs everywhere.
 /// * `gpu` gives each slot one of the devices that are found, and another role of those it names.
 /// * A role's own concurrency is stronger than the worker's unless that was given at a stronger level: `-c 2` on the
 ///   command line beats `roles.io.concurrency = 32` in the file.
@@ -76,6 +106,9 @@ pub fn plan(config: &Config) -> Result<Plan, ConfigError> {
         concurrency: config.worker.concurrency.clone(),
         autoscale: None,
         devices: declared.and_then(|declared| declared.devices.clone()).or_else(|| (role == "gpu").then(found)),
+        executor: declared.and_then(|declared| declared.executor.as_ref()).map(executor),
+        memory: declared.and_then(|declared| declared.memory.clone()),
+        nice: declared.and_then(|declared| declared.nice.clone()),
         beat: config.beat_enabled.as_ref().map_or(matches!(role, "all" | "beat"), |enabled| enabled.value),
         dashboard: matches!(role, "all" | "dashboard"),
     };
@@ -90,6 +123,15 @@ pub fn plan(config: &Config) -> Result<Plan, ConfigError> {
         plan.concurrency = own;
     }
     Ok(plan)
+}
+
+fn executor(word: &Sourced<String>) -> Sourced<Runs> {
+    let runs = match word.value.as_str() {
+        "threads" => Runs::Threads,
+        "command" => Runs::Command,
+        _ => Runs::Prefork,
+    };
+    Sourced { value: runs, origin: word.origin.clone() }
 }
 
 fn found() -> Sourced<Vec<String>> {

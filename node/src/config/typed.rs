@@ -135,6 +135,12 @@ pub struct Role {
     pub concurrency: Option<Sourced<Concurrency>>,
     /// The devices of its slots.
     pub devices: Option<Sourced<Vec<String>>>,
+    /// The executor whose tasks it runs: `prefork`, `threads` or `command`.
+    pub executor: Option<Sourced<String>>,
+    /// How many bytes a Python process may have.
+    pub memory: Option<Sourced<u64>>,
+    /// How much it gives way to other programs, 0 to 19.
+    pub nice: Option<Sourced<i64>>,
 }
 
 /// How a task is limited.
@@ -231,6 +237,9 @@ impl Config {
                 queues: resolved.get(&at("queues")),
                 concurrency: resolved.get(&at("concurrency")),
                 devices: resolved.get(&at("devices")),
+                executor: resolved.get(&at("executor")),
+                memory: resolved.get(&at("memory")),
+                nice: resolved.get(&at("nice")),
                 name,
             }),
             routes: flat(&resolved, "routes"),

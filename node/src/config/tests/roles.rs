@@ -39,6 +39,34 @@ fn devices_of_a_role() {
     assert_eq!(queues(Given { flags: &[("--role", "gpu")], ..Given::default() }), ["celery.gpu"]);
 }
 
+/// A role says what runs its tasks and what that may take; what is not known is refused where it stands.
+#[test]
+fn executor_and_resources_of_a_role() {
+    let toml = "[roles.video]\nqueues = [\"v\"]\nexecutor = \"Command\"\nmemory = \"512MiB\"\nnice = 10\n";
+    let role = plan(&Given { toml, flags: &[("--role", "video")], ..Given::default() }.config()).unwrap();
+    assert_eq!(role.executor.as_ref().map(|executor| executor.value), Some(Runs::Command));
+    assert_eq!((role.memory.map(|memory| memory.value), role.nice.map(|nice| nice.value)), (Some(512 << 20), Some(10)));
+    let all = plan(&Given { toml, ..Given::default() }.config()).unwrap();
+    assert_eq!((all.executor, all.memory, all.nice), (None, None, None));
+    let flags: &[(&str, &str)] = &[("--role", "io")];
+    let env = &[("UMBEL_ROLES_IO_EXECUTOR", "threads"), ("UMBEL_ROLES_IO_MEMORY", "1GiB"), ("UMBEL_ROLES_IO_NICE", "3")];
+    let role = plan(&Given { env, flags, ..Given::default() }.config()).unwrap();
+    assert_eq!(
+        (role.executor.map(|executor| executor.value), role.memory.map(|memory| memory.value)),
+        (Some(Runs::Threads), Some(1 << 30))
+    );
+    for (line, complaint) in [
+        ("executor = \"process\"", "roles.video.executor"),
+        ("memory = \"1kB\"", "roles.video.memory"),
+        ("nice = -1", "roles.video.nice"),
+        ("exekutor = \"command\"", "roles.video.executor"),
+    ] {
+        let toml = format!("[roles.video]\nqueues = [\"v\"]\n{line}\n");
+        let errors = Given { toml: &toml, ..Given::default() }.errors();
+        assert!(errors.contains(complaint) && errors.contains("umbel.toml:3"), "{line}: {errors}");
+    }
+}
+
 /// A role's own concurrency is stronger, unless the general one was given at a stronger level.
 #[test]
 fn concurrency_of_a_role() {
