@@ -2,8 +2,8 @@
 //!
 //! Two witnesses speak: gossip, within about a second, of everybody it hears; and the broker, of everybody who holds a lease.
 //! The lease is the truth, since what a node holds depends on it alone; gossip is quicker, as long as there are not hundreds of
-//! nodes, and knows how busy each node is. A node that gossip has lost and whose lease goes on is shown as not heard, never as down: the network between two nodes is no
-//! verdict about either.
+//! nodes, and knows how busy each node is. A node that gossip has lost and whose lease goes on is shown as not heard, never as down:
+//! the network between two nodes is no verdict about either.
 //!
 //! [`Roster`] joins what they say ([`umbel_scheduler::membership`]), without a clock of its own. Every consumer reads a
 //! [`ClusterView`] through a watch.
@@ -17,7 +17,7 @@ use std::{
 
 use serde::Serialize;
 use umbel_proto::{Millis, NodeCard, NodeId, NodeLoad, QueueName};
-use umbel_scheduler::membership::{self, Lease, Silence, Verdict};
+use umbel_scheduler::membership::{self, Lease, Pace, Silence, Verdict};
 
 use crate::brokers::LiveNode;
 
@@ -159,6 +159,8 @@ struct Entry {
     lost: Millis,
     /// The last news of it: its heartbeat, and when that came.
     news: (u64, Millis),
+    /// How often there is news of it.
+    pace: Pace,
     /// The life of it that has held a lease.
     holder: Option<Millis>,
     /// Whether its lease had ended, and news of it was older than that, when the broker answered last.
@@ -183,14 +185,20 @@ impl Roster {
         }
         for (node, entry) in &mut self.entries {
             if entry.audible && !newest.contains_key(node) {
+                entry.lost = entry.quiet_since(now).unwrap_or(now);
                 entry.audible = false;
-                entry.lost = now;
             }
         }
         for (node, heard) in newest {
             let entry = self.entries.entry(node).or_default();
             // An older life of it that gossip has not yet forgotten does not hide the newer one.
             if entry.heard.as_ref().is_none_or(|known| !entry.audible || known.card.generation <= heard.card.generation) {
+                if entry.life() != Some(heard.card.generation) {
+                    entry.pace = Pace::default();
+                }
+                if !entry.audible || entry.life() != Some(heard.card.generation) {
+                    entry.news = (0, now);
+                }
                 entry.heard = Some(heard);
                 entry.audible = true;
             }
@@ -202,9 +210,19 @@ impl Roster {
         for entry in self.entries.values_mut() {
             let heartbeat = entry.heard.as_ref().and_then(|heard| heartbeats.get(&heard.address));
             if let Some(heartbeat) = heartbeat.filter(|heartbeat| **heartbeat != entry.news.0) {
+                entry.pace.heard(now - entry.news.1);
                 entry.news = (*heartbeat, now);
             }
         }
+    }
+
+    /// Whether anybody is silent, or was and is doubted: then a view has to be made although nothing was heard.
+    pub(crate) fn is_uneasy(&self, now: Millis) -> bool {
+        self.doubted.is_some() || self.others().any(|entry| entry.quiet_since(now).is_some())
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|(node, _)| **node != self.me).map(|(_, entry)| entry)
     }
 
     /// The broker was asked and did not answer, or cannot tell.
@@ -225,6 +243,10 @@ impl Roster {
         }
         for node in nodes {
             let entry = self.entries.entry(node.node.clone()).or_default();
+            // That of a life before runs on until its end.
+            if entry.lease.as_ref().is_some_and(|other| other.lease_left > node.lease_left) {
+                continue;
+            }
             entry.leased = Some(node.clone());
             entry.lease = Some(node);
             entry.holder = entry.life().filter(|_| entry.audible);
@@ -235,8 +257,9 @@ impl Roster {
             let length = entry.leased.as_ref().map_or(0, |lease| millis(lease.lease));
             entry.lapsed = ended && membership::lapsed(entry.news.1, length, asked);
         }
-        let heard = self.entries.values().filter(|entry| entry.audible).filter_map(|entry| entry.lease.as_ref());
-        self.oldest = heard.map(|lease| millis(lease.lease.saturating_sub(lease.lease_left))).max().unwrap_or(0);
+        let heard = self.entries.values().filter(|entry| entry.audible && entry.quiet_since(asked).is_none());
+        let ages = heard.filter_map(Entry::own_lease).map(|lease| lease.length - lease.left);
+        self.oldest = ages.max().unwrap_or(0).max(0);
     }
 
     /// What all of it comes to.
@@ -245,7 +268,7 @@ impl Roster {
         // What is the same for all that are silent.
         let silence = Silence { since: 0, asked: self.asked, unanswered: self.unanswered, lease: None, oldest: self.oldest };
         self.entries.retain(|node, entry| {
-            let state = entry.state(gossips, &silence, now);
+            let state = entry.state(*node == self.me, gossips, &silence, now);
             let since = match entry.shown {
                 Some((shown, since)) if shown == state => since,
                 _ => now,
@@ -273,16 +296,17 @@ impl Roster {
 }
 
 impl Entry {
-    fn state(&mut self, gossips: bool, silence: &Silence, now: Millis) -> MemberState {
+    fn state(&mut self, is_me: bool, gossips: bool, silence: &Silence, now: Millis) -> MemberState {
         self.doubted = None;
         let load = self.heard.as_ref().map(|heard| heard.load);
         let farewell = load.is_some_and(|load| load.leaving);
         let there = if load.is_some_and(|load| load.draining) { MemberState::Draining } else { MemberState::Alive };
         if self.audible {
-            return match (farewell, self.lapsed && self.holder == self.life()) {
+            return match (farewell, is_me) {
                 (true, _) => MemberState::Left,
-                (false, true) => MemberState::Down,
-                (false, false) => there,
+                (false, true) => there,
+                (false, false) if self.lapsed && self.holder == self.life() => MemberState::Down,
+                (false, false) => self.quiet_state(there, silence, now),
             };
         }
         match (&self.heard, &self.lease) {
@@ -292,8 +316,8 @@ impl Entry {
             // Nodes that do not gossip with each other: the lease is all there is.
             (None, Some(_)) => MemberState::Alive,
             (None, None) => MemberState::Down,
-            (Some(_), lease) => {
-                let lease = lease.as_ref().map(|lease| Lease { left: millis(lease.lease_left), length: millis(lease.lease) });
+            (Some(_), _) => {
+                let lease = self.own_lease();
                 match membership::judge(&Silence { since: self.lost, lease, ..*silence }, now) {
                     Verdict::Doubted(look) => {
                         self.doubted = Some(look);
@@ -309,6 +333,32 @@ impl Entry {
                 }
             }
         }
+    }
+
+    /// How one is that gossip takes to live. If there was no news of it for a while, and in this life it has held a lease, the broker
+    /// knows better.
+    fn quiet_state(&mut self, there: MemberState, silence: &Silence, now: Millis) -> MemberState {
+        let Some(since) = self.quiet_since(now) else { return there };
+        let lease = self.own_lease();
+        // Where the broker does not answer, so short a silence is not enough.
+        match membership::judge(&Silence { since, lease, unanswered: false, ..*silence }, now) {
+            Verdict::Doubted(look) => {
+                self.doubted = Some(look);
+                if matches!(self.shown, Some((MemberState::Down, _))) { MemberState::Down } else { there }
+            }
+            Verdict::Down if self.holder == self.life() => MemberState::Down,
+            Verdict::Down | Verdict::Unheard => there,
+        }
+    }
+
+    /// Since when there has been no news of it, if it is heard, and news of it came so often before that this means something.
+    fn quiet_since(&self, now: Millis) -> Option<Millis> {
+        let since = self.news.1 + self.pace.patience().filter(|_| self.audible)?;
+        (since <= now).then_some(since)
+    }
+
+    fn own_lease(&self) -> Option<Lease> {
+        self.lease.as_ref().map(|lease| Lease { left: millis(lease.lease_left), length: millis(lease.lease) })
     }
 
     /// Which life of it is heard.

@@ -4,8 +4,9 @@
 //! wrong: with the node, with the network between two of many, or with the one that listens. The broker knows when the node last
 //! renewed its lease, and a node that lives renews in time. So silence is only a reason to ask the broker, at once; and a node is
 //! down when it is silent *and* its renewal is overdue. That is sooner than either of them could tell alone without being
-//! wrong now and then: gossip would have to wait out every hiccup, and a lease is long enough to outlast some. Where there are so
-//! many nodes that gossip has little to say of each, a lease that has ended needs no silence ([`lapsed`]).
+//! wrong now and then: gossip would have to wait out every hiccup, and a lease is long enough to outlast some. Since a wrong doubt costs
+//! one question, it may come soon: in a small cluster, where there is news of everybody all the time, after a second or so ([`Pace`]).
+//! Where there are so many nodes that gossip has little to say of each, a lease that has ended needs no silence ([`lapsed`]).
 
 use umbel_proto::Millis;
 
@@ -21,6 +22,42 @@ pub const UNANSWERED_MS: Millis = 1_000;
 
 /// How long a node that renews may be silent before it is said that it is not heard, in milliseconds.
 pub const UNHEARD_MS: Millis = 3_000;
+
+/// How long there is no news of a node of which there is news all the time before the broker is asked about it, at least and at most, in
+/// milliseconds. So long before its renewal is overdue that the question can be asked right then.
+pub const QUIET_MS: (Millis, Millis) = (800, 1_200);
+
+/// How many times as long as there usually is none, at least.
+const QUIET_TIMES: f64 = 2.0;
+
+/// Longer pauses than this many milliseconds say nothing about how often there is news: something was in the way.
+const PAUSE_MAX: Millis = 1_000;
+
+/// How often there is news of a node: the mean of the times between, of which the last counts an eighth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace(f64);
+
+impl Default for Pace {
+    /// That of a node of which nothing is known yet.
+    fn default() -> Self {
+        Self(PAUSE_MAX as f64)
+    }
+}
+
+impl Pace {
+    /// There was news of it, so long after the last.
+    pub fn heard(&mut self, after: Millis) {
+        self.0 += (after.min(PAUSE_MAX) as f64 - self.0) / 8.0;
+    }
+
+    /// How long it may be silent before the broker should be asked, in milliseconds; `None` where news comes so seldom that only the
+    /// detector of gossip can tell.
+    pub fn patience(&self) -> Option<Millis> {
+        let (least, most) = QUIET_MS;
+        let patience = (self.0 * QUIET_TIMES).ceil() as Millis;
+        (patience <= most).then_some(patience.max(least))
+    }
+}
 
 /// A lease, as the broker showed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,14 +110,20 @@ pub fn judge(silence: &Silence, now: Millis) -> Verdict {
         return if unanswered && now >= since + UNANSWERED_MS { Verdict::Down } else { Verdict::Doubted(now) };
     };
     let Some(Lease { left, length }) = lease else { return Verdict::Down };
-    if now >= since + UNHEARD_MS {
-        // By now a dead one's lease has ended, or is about to.
+    if asked >= since + UNHEARD_MS {
+        // By then a dead one's lease has ended, or is about to.
         return Verdict::Unheard;
     }
     let renewed = asked - (length - left).max(0);
     // Where everybody is late it is the machine, or the broker.
     let overdue = renewed + (length / 2).min(RENEWAL_MAX_MS).max(oldest) + LATE_MS;
-    if asked >= overdue { Verdict::Down } else { Verdict::Doubted(overdue) }
+    if asked >= overdue {
+        Verdict::Down
+    } else if unanswered && now >= since + UNHEARD_MS {
+        Verdict::Unheard
+    } else {
+        Verdict::Doubted(overdue)
+    }
 }
 
 #[cfg(test)]
@@ -105,9 +148,24 @@ mod tests {
         let overdue = silence(1_901, 799);
         assert_eq!(judge(&overdue, 1_903), Verdict::Down);
         assert_eq!(judge(&Silence { oldest: 1_500, ..overdue }, 1_903), Verdict::Doubted(2_150), "others are late as well");
+        assert_eq!(judge(&overdue, 9_000), Verdict::Down, "for as long as nobody has asked again");
         // It was renewed at 1,500.
         assert_eq!(judge(&silence(1_901, 2_099), 1_903), Verdict::Doubted(3_200));
         assert_eq!(judge(&Silence { lease: None, ..doubt }, 1_012), Verdict::Down, "its lease has ended");
+    }
+
+    #[test]
+    fn a_short_silence_means_something_where_news_is_frequent() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.patience(), None, "nothing is known yet");
+        (0..24).for_each(|_| pace.heard(250));
+        assert_eq!(pace.patience(), Some(800));
+        pace.heard(30_000);
+        assert_eq!(pace.patience(), Some(800), "once is no habit");
+        (0..24).for_each(|_| pace.heard(500));
+        assert!((900..=1_000).contains(&pace.patience().unwrap()), "gossip has much to say: {pace:?}");
+        (0..12).for_each(|_| pace.heard(900));
+        assert_eq!(pace.patience(), None, "a large cluster");
     }
 
     #[test]
@@ -119,6 +177,7 @@ mod tests {
     #[test]
     fn a_node_that_renews_lives_however_long_it_is_silent() {
         assert_eq!(judge(&silence(4_100, 2_000), 4_100), Verdict::Unheard);
+        assert_eq!(judge(&silence(3_900, 2_000), 4_100), Verdict::Doubted(5_100), "it has to be asked about after that time");
         assert_eq!(judge(&silence(9_000, 600), 9_000), Verdict::Unheard, "its lease runs yet");
     }
 
@@ -129,6 +188,9 @@ mod tests {
         assert_eq!(judge(&alone, 1_999), Verdict::Doubted(1_999));
         assert_eq!(judge(&alone, 2_000), Verdict::Down);
         assert_eq!(judge(&Silence { unanswered: false, ..alone }, 9_000), Verdict::Doubted(9_000), "it has not been asked yet");
+        let since_then = Silence { unanswered: true, ..silence(1_100, 2_000) };
+        assert_eq!(judge(&since_then, 3_900), Verdict::Doubted(2_300), "it had renewed in time when the broker was last heard");
+        assert_eq!(judge(&since_then, 4_000), Verdict::Unheard);
     }
 
     proptest! {

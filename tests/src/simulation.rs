@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use umbel_proto::Millis;
-use umbel_scheduler::membership::{Lease, RENEWAL_MAX_MS, Silence, Verdict, judge, lapsed};
+use umbel_scheduler::membership::{Lease, Pace, RENEWAL_MAX_MS, Silence, Verdict, judge, lapsed};
 
 /// The time between two rounds of a node, and whom it speaks to in each.
 const ROUND: Millis = 200;
@@ -105,6 +105,7 @@ struct Hearing {
     last: Millis,
     sum: f64,
     count: f64,
+    pace: Pace,
 }
 
 impl Hearing {
@@ -113,6 +114,7 @@ impl Hearing {
             return;
         }
         let interval = now - self.last;
+        self.pace.heard(interval);
         if self.heartbeat > 0 && interval <= INTERVAL_MAX {
             if self.count >= WINDOW {
                 self.sum -= self.sum / self.count;
@@ -128,12 +130,20 @@ impl Hearing {
         let mean = (self.sum + PRIOR * ROUND as f64) / (self.count + PRIOR);
         (self.count > 0.0).then(|| (now - self.last) as f64 / mean)
     }
+
+    /// Since when there has been no news of it, where that means something.
+    fn quiet_since(&self, now: Millis) -> Option<Millis> {
+        let since = self.last + self.pace.patience()?;
+        (since <= now).then_some(since)
+    }
 }
 
 struct Node {
     hearings: Vec<Hearing>,
     /// Those that are silent, since when, and whether they are thought dead.
     silent: BTreeMap<usize, (Millis, bool)>,
+    /// Those of them that the detector takes to be dead: nobody speaks to them.
+    unheard: BTreeSet<usize>,
     /// Those whose death it has seen.
     buried: BTreeSet<usize>,
     /// When the broker is asked whoever is silent.
@@ -183,6 +193,7 @@ pub fn run(plan: &Plan) -> Told {
         Node {
             hearings: vec![Hearing::default(); count],
             silent: BTreeMap::new(),
+            unheard: BTreeSet::new(),
             buried: BTreeSet::new(),
             ask_at: dice.below(between_asks(count) as u64) as Millis,
             ask_from: 0,
@@ -228,7 +239,7 @@ impl Cluster<'_> {
                 break;
             }
             let peer = self.dice.pick(self.plan.nodes);
-            if peer != me && !self.nodes[me].silent.contains_key(&peer) {
+            if peer != me && !self.nodes[me].unheard.contains(&peer) {
                 self.talk(me, peer, now);
             }
         }
@@ -266,12 +277,16 @@ impl Cluster<'_> {
         let (phi, node) = (self.plan.phi, &mut self.nodes[me]);
         for (other, hearing) in node.hearings.iter().enumerate().filter(|(other, _)| *other != me) {
             // One that has never been heard is nobody yet.
-            match hearing.phi(now) {
-                Some(silence) if silence > phi => {
-                    node.silent.entry(other).or_insert((now, false));
+            let unheard = match hearing.phi(now) {
+                Some(silence) => silence > phi,
+                None => continue,
+            };
+            let _ = if unheard { node.unheard.insert(other) } else { node.unheard.remove(&other) };
+            match hearing.quiet_since(now).or(unheard.then_some(now)) {
+                Some(since) => {
+                    node.silent.entry(other).or_insert((since, false));
                 }
-                Some(_) => drop(node.silent.remove(&other)),
-                None => {}
+                None => drop(node.silent.remove(&other)),
             }
         }
     }
@@ -321,7 +336,7 @@ impl Cluster<'_> {
                         self.bury(me, *other, now);
                     }
                 }
-                self.told.doubts += usize::from(asks && *since == now && self.nodes[*other].died.is_none());
+                self.told.doubts += usize::from(asks && now - *since < ROUND && self.nodes[*other].died.is_none());
             }
             if !asks || !wanted || now < self.nodes[me].ask_from {
                 break;

@@ -90,6 +90,45 @@ fn a_lease_that_ended_outweighs_slow_gossip() {
     assert_eq!(seen(&mut roster, 21_000), [Alive, Alive, Alive, Alive]);
 }
 
+/// Goal: one of which there was news all the time is doubted as soon as there is none, long before gossip gives it up, and down once its
+/// renewal is overdue; what gossip says afterwards changes nothing. Nobody else is doubted.
+#[test]
+fn no_news_is_a_reason_to_ask() {
+    use MemberState::{Alive, Down};
+    let at = |node: &str, port| Heard { address: SocketAddr::from(([127, 0, 0, 1], port)), ..heard(node, 1) };
+    let news = |beats: &[(u16, u64)]| beats.iter().map(|(port, beat)| (SocketAddr::from(([127, 0, 0, 1], *port)), *beat)).collect();
+    let seen = |roster: &mut Roster, now| states(roster, now).into_iter().map(|(_, state, _)| state).collect::<Vec<_>>();
+    let mut roster = Roster::new("a".into());
+    // There is seldom news of d, and e takes from no queue: it holds no lease.
+    roster.heard(vec![at("a", 1), at("b", 2), at("c", 3), at("d", 4), at("e", 5)], 0);
+    let four = || vec![lease("a", 2_500), lease("b", 2_500), lease("c", 2_500), lease("d", 2_500)];
+    roster.leases(four(), 10);
+    for beat in 1..=40 {
+        let now = 250 * Millis::try_from(beat).unwrap();
+        roster.news(&news(&[(2, beat), (3, beat), (4, beat / 5), (5, beat)]), now);
+    }
+    roster.leases(four(), 10_000);
+    assert!(!roster.is_uneasy(10_799));
+    // Nothing is heard any more of anybody but c.
+    roster.news(&news(&[(2, 40), (3, 41), (4, 8), (5, 40)]), 10_700);
+    assert!(roster.is_uneasy(10_800));
+    assert_eq!(seen(&mut roster, 10_800), [Alive; 5]);
+    assert_eq!(roster.doubted(), Some(10_800), "the broker is asked at once");
+    // b has renewed at 10,000.
+    roster.leases(vec![lease("a", 2_500), lease("b", 1_690), lease("c", 2_400), lease("d", 2_500)], 10_810);
+    assert_eq!(seen(&mut roster, 10_810), [Alive; 5]);
+    assert_eq!(roster.doubted(), Some(11_700), "when its renewal is overdue; that of e is unknown, and so its silence means nothing");
+    roster.news(&news(&[(2, 40), (3, 42), (4, 8), (5, 40)]), 11_600);
+    roster.leases(vec![lease("a", 2_500), lease("b", 800), lease("c", 2_400), lease("d", 2_500)], 11_700);
+    assert_eq!(seen(&mut roster, 11_700), [Alive, Down, Alive, Alive, Alive]);
+    assert_eq!(roster.doubted(), None);
+    roster.heard(vec![at("a", 1), at("c", 3), at("d", 4), at("e", 5)], 11_900);
+    assert_eq!(seen(&mut roster, 11_900), [Alive, Down, Alive, Alive, Alive], "gossip has given it up as well");
+    // It was cut off, and is back.
+    roster.heard(vec![at("a", 1), at("b", 2), at("c", 3), at("d", 4), at("e", 5)], 12_100);
+    assert_eq!(seen(&mut roster, 12_100), [Alive; 5]);
+}
+
 /// Goal: where the broker does not answer, silence alone is believed, later.
 #[test]
 fn without_the_broker_silence_has_to_do() {

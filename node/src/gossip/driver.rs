@@ -34,6 +34,9 @@ const LOAD: &str = "l";
 /// How often the load is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How often it is looked of whom there is news.
+const HEAR: Duration = Duration::from_millis(125);
+
 /// How often a node of a large cluster says how busy it is: so much for each node there is, so that all of them together do
 /// not say more than each can hear.
 const LOOK_PER_NODE: Duration = Duration::from_millis(40);
@@ -64,7 +67,7 @@ const GREETED_MAX: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often it is asked about silent nodes at most; for each node there is, so that a large cluster does not ask all the time.
-const DOUBT: Duration = Duration::from_millis(100);
+const DOUBT: Duration = Duration::from_millis(50);
 const DOUBT_PER_NODE: Duration = Duration::from_millis(10);
 
 /// Gossips until the task is dropped. Without a port it only asks the broker.
@@ -94,6 +97,8 @@ pub(crate) async fn run(shared: &Shared) -> anyhow::Result<()> {
     let mut standing = shared.gauges.standing.subscribe();
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut hearing = interval(HEAR);
+    hearing.set_missed_tick_behavior(MissedTickBehavior::Delay);
     driver.ask_broker();
     if let Some(asking) = driver.asking.take() {
         driver.learn(asking.await);
@@ -134,9 +139,11 @@ pub(crate) async fn run(shared: &Shared) -> anyhow::Result<()> {
                 driver.say(true).await?;
                 driver.push().await?;
             }
-            _ = ticks.tick() => {
+            _ = hearing.tick(), if driver.gossip.is_some() => {
                 driver.hear_news().await;
                 driver.judge();
+            }
+            _ = ticks.tick() => {
                 driver.say(false).await?;
                 driver.greet().await?;
             }
@@ -380,7 +387,7 @@ impl Driver<'_> {
 
     /// Judges anew those that are silent: time has passed.
     fn judge(&mut self) {
-        if self.roster.doubted().is_some() {
+        if self.roster.is_uneasy(clock::now()) {
             self.publish();
         }
     }
