@@ -41,8 +41,8 @@ gossip: ## Fifty nodes gossip for ten minutes and lose one datagram in twenty (N
 	UMBEL_GOSSIP_NODES=$(or $(NODES),50) UMBEL_GOSSIP_SECS=$(or $(SECS),600) \
 		cargo test --release -p umbel-tests --test all -- --nocapture cluster::many
 
-limits: ## Four nodes keep a limit of 100 starts a second for a minute (SECS=60)
-	UMBEL_LIMIT_SECS=$(or $(SECS),60) cargo test --release -p umbel-tests --test all -- --nocapture cluster::limits::four
+limits: ## Four nodes keep a limit of 100 starts a second for a minute, on Redis and on RabbitMQ (SECS=60)
+	UMBEL_LIMIT_SECS=$(or $(SECS),60) cargo test --release -p umbel-tests --test all -- --nocapture --test-threads 1 cluster::limits::four
 
 fleet-amqp: ## 5,000 tasks and 500 chords in a mixed fleet of Celery and nodes on RabbitMQ
 	@tests/setup

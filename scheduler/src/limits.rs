@@ -13,6 +13,10 @@
 //! for it where they are. If whoever asks could only be told to start at once, a start would be lost whenever nobody asks at its
 //! time: the schedule's hand, the way of a message and a node's own business are late by more than an interval all the time.
 //!
+//! **Slots.** Whoever has no slot for a message when it asks books nothing, as the start might pass by unused: it hears whether to
+//! wait for its turn in the schedule, as any other, or that its time is near and it should ask again when a slot is free. So
+//! what is put off is put off at once, however few slots there are.
+//!
 //! **Waiting.** What may not start soon gets a turn, one after the other ([`Meter::spread`]), and waits for it in the broker's
 //! schedule, where it takes no room of any node's. It comes back a little before its turn ([`LEAD`]) and books a start. One
 //! that finds too many before it comes back once more; it is never sent behind those that came after it. What comes for the
@@ -42,6 +46,10 @@ pub const AHEAD_MS: f64 = 250.0;
 /// How many starts can be booked before their time: what is fast is not to fill the nodes with what waits.
 pub const AHEAD_STARTS: f64 = 24.0;
 
+/// How far apart starts are at least where they are counted, in intervals. Nearer together, they would be caught up with sooner; but a
+/// second and [`MARGIN_MS`] later they are as near together again, and every second in between lacks those that lie in the margin.
+pub const SPACING: f64 = 0.75;
+
 /// How many older starts are known: as many of the newest may be given back without one being forgotten that still counts.
 pub const KEPT: usize = 64;
 
@@ -53,6 +61,9 @@ pub const SOON_MS: f64 = 250.0;
 
 /// How soon one that came back at its turn and found too many before it comes back again, in milliseconds.
 pub const AGAIN_MS: f64 = 1_000.0;
+
+/// How soon one whose start is near, and that has no slot, looks whether it has one, in milliseconds.
+pub const SLOT_MS: f64 = 20.0;
 
 /// The shortest and the longest time between two looks at a place that others have, in milliseconds.
 pub const LOOK_MS: (f64, f64) = (50.0, 5_000.0);
@@ -84,6 +95,8 @@ pub struct Asker<'a> {
     pub task: &'a str,
     /// Whether it has waited for its turn in the schedule.
     pub waited: bool,
+    /// Whether there is a slot for it. Without one nothing is booked and no place is taken.
+    pub ready: bool,
 }
 
 /// The answer.
@@ -122,7 +135,7 @@ impl Meter {
     /// Asks for a turn at `now`, in milliseconds of any clock that goes forward.
     ///
     /// What is the only one of its key is asked first, then places, then starts: a start is used up last, when nothing else
-    /// is in its way.
+    /// is in its way. One that is not ready gets no start and no place: it is put off, or told that it is near ([`Turn::Soon`]).
     pub fn ask(&mut self, rule: &Rule, asker: Asker<'_>, now: f64) -> Turn {
         if rule.unique.is_some()
             && let Some((task, until)) = &self.only
@@ -139,11 +152,14 @@ impl Meter {
         }
         let mut start = Turn::Now;
         if let Some(rate) = rule.rate {
-            match self.book(rate.per_second(), asker.waited, now) {
+            match self.book(rate.per_second(), asker, now) {
                 at @ Turn::At(_) => start = at,
                 Turn::Now => {}
                 later => return later,
             }
+        }
+        if !asker.ready {
+            return Turn::Soon(SLOT_MS);
         }
         if rule.concurrency.is_some() {
             self.holders.insert(asker.holder.to_owned(), now);
@@ -191,7 +207,8 @@ impl Meter {
     }
 
     /// Books the next start, if its time is near; else gives a turn.
-    fn book(&mut self, per_second: f64, waited: bool, now: f64) -> Turn {
+    fn book(&mut self, per_second: f64, asker: Asker<'_>, now: f64) -> Turn {
+        let waited = asker.waited;
         let interval = 1_000.0 / per_second;
         let most = (per_second >= WINDOW_FROM).then_some(per_second as usize);
         let turn = most.map_or(interval, |most| (1_000.0 + MARGIN_MS) / most as f64 * TURN_STRETCH);
@@ -204,7 +221,7 @@ impl Meter {
         let mut at = self.next.max(now);
         if let Some(most) = most {
             self.booked.drain(..self.booked.len().saturating_sub(most + KEPT));
-            let last = self.booked.back().map_or(0.0, |last| *last as f64 + interval / 2.0);
+            let last = self.booked.back().map_or(0.0, |last| *last as f64 + interval * SPACING);
             let first = self.booked.len().checked_sub(most).and_then(|first| self.booked.get(first));
             let full = first.map_or(0.0, |first| *first as f64 + 1_000.0 + MARGIN_MS);
             at = at.max(last).max(full);
@@ -215,6 +232,9 @@ impl Meter {
             }
             self.spread = at.max(self.spread + turn);
             return come_back(self.spread);
+        }
+        if !asker.ready {
+            return Turn::Soon(SLOT_MS);
         }
         // Only where others wait has anything been missed.
         let slack = if self.spread > self.next { SLACK_MS } else { 0.0 };

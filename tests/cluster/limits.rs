@@ -16,7 +16,7 @@ use umbel::{
 };
 use umbel_proto::{State, TaskName};
 use umbel_tests::{
-    servers::redis::RedisServer,
+    servers::{rabbit::Vhost, redis::RedisServer},
     wait::{soon, until_async},
 };
 
@@ -34,18 +34,16 @@ fn noted(name: &str) -> Vec<(Instant, u32)> {
     STARTS.get_or_init(Mutex::default).lock().unwrap().get(name).cloned().unwrap_or_default()
 }
 
+/// `ground` keeps tests apart that run in one process.
 #[umbel::task(name = "limits.limited")]
-async fn limited(ctx: Context, _n: u32) {
-    note("limited", &ctx);
+async fn limited(ctx: Context, ground: String) {
+    note(&format!("limited on {ground}"), &ctx);
 }
 
-/// When each free task started, by its number.
-static FREE: Mutex<Vec<(usize, Instant)>> = Mutex::new(Vec::new());
-
 #[umbel::task(name = "limits.free")]
-async fn free(ctx: Context, n: usize) {
-    FREE.lock().unwrap().push((n, Instant::now()));
-    note("free", &ctx);
+async fn free(ctx: Context, ground: String, n: usize) {
+    note(&format!("free {n} on {ground}"), &ctx);
+    note(&format!("free on {ground}"), &ctx);
 }
 
 static RUNNING: Mutex<(u32, u32)> = Mutex::new((0, 0));
@@ -68,16 +66,20 @@ async fn only(key: String) -> String {
     key
 }
 
-async fn node(server: &RedisServer, name: &str, limits: &[(&str, LimitRule)]) -> Node {
-    let Backbone { broker, backend, ledger } = Backbone::open(&server.url(0), Some(&server.url(1)), StoreOptions::default()).unwrap();
+async fn node(urls: &(String, Option<String>), name: &str, limits: &[(&str, LimitRule)]) -> Node {
+    let Backbone { broker, backend, ledger } = Backbone::open(&urls.0, urls.1.as_deref(), StoreOptions::default()).unwrap();
     let limits = limits.iter().map(|(task, rule)| (TaskName::from(*task), rule.clone()));
     let builder = Node::builder().name(name).concurrency(8).backbone(broker, backend, ledger).limits(limits);
     soon("the node starts", builder.task(limited).task(free).task(narrow).task(only).start()).await.unwrap()
 }
 
-async fn cluster(server: &RedisServer, limits: &[(&str, LimitRule)]) -> Vec<Node> {
+async fn cluster(urls: &(String, Option<String>), limits: &[(&str, LimitRule)]) -> Vec<Node> {
     let names = ["a", "b", "c", "d"];
-    futures::future::join_all(names.map(|name| node(server, name, limits))).await
+    futures::future::join_all(names.map(|name| node(urls, name, limits))).await
+}
+
+fn redis(server: &RedisServer) -> (String, Option<String>) {
+    (server.url(0), Some(server.url(1)))
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -110,58 +112,114 @@ fn print_tenths(starts: &[(Instant, u32)]) {
     }
 }
 
-/// Goal: four nodes together start at one rate, waiting is no failed attempt, and what is not limited
-/// passes those that wait in front of it in the same queue.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_nodes_keep_one_rate() {
-    let server = RedisServer::default();
+/// Whether, on a quiet machine, work that waits starts in every second and what is not limited starts at once, from the first moment on.
+#[derive(Clone, Copy, PartialEq)]
+enum Flow {
+    Steady,
+    /// It does once what came at once has been put off.
+    Later,
+}
+
+/// Four nodes together start at one rate, waiting is no failed attempt, and what is not limited passes those that wait in front of it
+/// in the same queue.
+async fn keep_one_rate(ground: &str, urls: &(String, Option<String>), flow: Flow) {
     let rule = LimitRule { rate: Some("100/s".to_owned()), ..LimitRule::default() };
-    let nodes = cluster(&server, &[("limits.limited", rule)]).await;
+    let nodes = cluster(urls, &[("limits.limited", rule)]).await;
+    for node in &nodes {
+        // Whoever counts its share has to know of how many.
+        let mut view = node.cluster();
+        soon("all are known", view.wait_for(|view| view.size() == nodes.len())).await.unwrap();
+    }
     let client = nodes[0].client();
+    let (limited_here, free_here) = (format!("limited on {ground}"), format!("free on {ground}"));
     let long = std::env::var("UMBEL_LIMIT_SECS").ok().map(|secs| secs.parse::<usize>().unwrap());
     let count = long.unwrap_or(6) * 100;
+    let begun = Instant::now();
     for _ in 0..count / 100 {
-        client.submit(Signature::group((0..100).map(limited::s))).await.unwrap();
+        client.submit(Signature::group((0..100).map(|_| limited::s(ground.to_owned())))).await.unwrap();
     }
+    println!("{count} tasks were submitted in {:.0} ms", begun.elapsed().as_secs_f64() * 1e3);
     let mut sent = Vec::new();
     loop {
         sent.push(Instant::now());
-        client.submit(free::s(sent.len() - 1)).await.unwrap();
-        if noted("limited").len() >= count * 9 / 10 {
+        client.submit(free::s(ground.to_owned(), sent.len() - 1)).await.unwrap();
+        if noted(&limited_here).len() >= count * 9 / 10 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(40)).await; // workload
     }
-    until_async("everything has run", || async { (noted("limited").len() == count && noted("free").len() == sent.len()).then_some(()) })
-        .await;
-    let (limited, free) = (noted("limited"), noted("free"));
+    until_async("everything has run", || async {
+        (noted(&limited_here).len() >= count && noted(&free_here).len() >= sent.len()).then_some(())
+    })
+    .await;
+    let (limited, free) = (noted(&limited_here), noted(&free_here));
     let (most, fewest) = seconds(&limited);
-    let mut waited: Vec<f64> = FREE.lock().unwrap().iter().map(|(n, at)| at.duration_since(sent[*n]).as_secs_f64() * 1e3).collect();
+    let (mut waited, mut slow): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
+    for (n, sent) in sent.iter().enumerate() {
+        let started = noted(&format!("free {n} on {ground}")).iter().map(|(at, _)| *at).min().unwrap();
+        let ms = started.duration_since(*sent).as_secs_f64() * 1e3;
+        if ms > 20.0 {
+            println!(
+                "free task {n}, sent {:.0} ms after the first, started after {ms:.1} ms",
+                sent.duration_since(begun).as_secs_f64() * 1e3
+            );
+        }
+        waited.push(ms);
+    }
     waited.sort_by(f64::total_cmp);
+    let p99 = waited[waited.len() * 99 / 100];
     println!(
-        "100/s over four nodes, {count} tasks: most in a second {most}, fewest {fewest}; {} free tasks started after {:.1} ms (median), {:.1} ms (p99)",
+        "100/s over four nodes on {ground}, {count} tasks: most in a second {most}, fewest {fewest}; {} free tasks started after {:.1} ms (median), {p99:.1} ms (p99)",
         waited.len(),
         waited[waited.len() / 2],
-        waited[waited.len() * 99 / 100],
     );
+    if let (Some(first), Some(last)) = (slow.first(), slow.last()) {
+        println!("{} of them after more than 20 ms: sent between {first:.0} and {last:.0} ms after the first submission", slow.len());
+    }
     if long.is_some() {
         print_tenths(&limited);
     }
     // Permissions never exceed the rate (`conformance::limits` counts those), and are used soon or not at all; but on a machine that
     // is busy with other tests the last step, from the pool to the task's first line, may take long.
     assert!(most <= if long.is_some() { 101 } else { 120 }, "{most} starts in one second");
-    assert!(long.is_none() || fewest >= 95, "{fewest} starts in one second");
+    if long.is_some() && flow == Flow::Steady {
+        assert!(fewest >= 95, "{fewest} starts in one second");
+        assert!(p99 < 20.0, "tasks that are not limited start after {p99:.1} ms");
+    }
     assert!(limited.iter().chain(&free).all(|(_, attempt)| *attempt == 1), "nothing was taken twice");
+    assert_eq!((limited.len(), free.len()), (count, sent.len()), "nothing has run twice");
     let last = limited.iter().map(|(at, _)| *at).max().unwrap();
     let passed = free.iter().filter(|(at, _)| *at < last).count();
     assert!(passed * 2 > free.len(), "what is not limited has passed: {passed} of {}", free.len());
+}
+
+/// Goal: on Redis the limit is exact.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_nodes_keep_one_rate() {
+    let server = RedisServer::default();
+    keep_one_rate("redis", &redis(&server), Flow::Steady).await;
+}
+
+/// Goal: with messages on RabbitMQ and results on Redis, Redis counts. RabbitMQ puts some hundreds a second off, and what came behind them
+/// waits for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_nodes_keep_one_rate_on_rabbitmq_with_results_on_redis() {
+    let (vhost, server) = (Vhost::new(), RedisServer::default());
+    keep_one_rate("rabbitmq and redis", &(vhost.url(), Some(server.url(1))), Flow::Later).await;
+}
+
+/// Goal: with RabbitMQ alone each node counts its share, and together they never exceed the rate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_nodes_keep_one_rate_on_rabbitmq_alone() {
+    let vhost = Vhost::new();
+    keep_one_rate("rabbitmq", &(vhost.url(), None), Flow::Later).await;
 }
 
 /// Goal: places are shared by all nodes, for each key; and a rule that is set while they run holds on all of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn places_and_keys_are_shared() {
     let server = RedisServer::default();
-    let nodes = cluster(&server, &[]).await;
+    let nodes = cluster(&redis(&server), &[]).await;
     let task = TaskName::from("limits.narrow");
     let key = Key::try_from("{0}".to_owned()).unwrap();
     let rule = LimitRule { concurrency: Some(2), key: Some(key.clone()), ..LimitRule::default() };

@@ -38,6 +38,7 @@ async fn of_a_redis_broker() {
         holder: holder.to_owned(),
         task: holder.to_owned(),
         waited: true,
+        ready: true,
     };
     (stand.hold)("of the dead", true);
     let turn = async |holder: &str| stand.limits.turns(&[ask(holder)]).await.unwrap().1.remove(0);

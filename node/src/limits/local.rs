@@ -70,7 +70,7 @@ impl Limits for LocalLimits {
             state.meters.retain(|_, meter| !meter.is_idle(now));
         }
         let turns = asks.iter().map(|ask| {
-            let asker = Asker { holder: &ask.holder, task: &ask.task, waited: ask.waited };
+            let asker = Asker { holder: &ask.holder, task: &ask.task, waited: ask.waited, ready: ask.ready };
             let rule = self.share(ask.rule);
             state.meters.entry(ask.limit.clone()).or_default().ask(&rule, asker, now)
         });

@@ -85,6 +85,8 @@ pub struct Ask {
     pub task: String,
     /// Whether it has waited for its turn.
     pub waited: bool,
+    /// Whether there is a slot for it.
+    pub ready: bool,
 }
 
 /// Somebody who had a turn.

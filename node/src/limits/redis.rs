@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use umbel_proto::{Millis, TaskName};
 use umbel_scheduler::limits::{
-    AGAIN_MS, AHEAD_MS, AHEAD_STARTS, KEPT, LEAD, LOOK_MS, MARGIN_MS, SLACK_MS, SOON_MS, TURN_STRETCH, Turn, WINDOW_FROM,
+    AGAIN_MS, AHEAD_MS, AHEAD_STARTS, KEPT, LEAD, LOOK_MS, MARGIN_MS, SLACK_MS, SLOT_MS, SOON_MS, SPACING, TURN_STRETCH, Turn, WINDOW_FROM,
 };
 
 use super::{Ask, Done, LimitRule, Limits, LimitsError};
@@ -61,11 +61,12 @@ impl Limits for RedisLimits {
             call.arg(self.key(&ask.limit));
         }
         call.arg(MARGIN_MS).arg(SLACK_MS).arg(WINDOW_FROM).arg(TURN_STRETCH).arg(AHEAD_MS).arg(AHEAD_STARTS).arg(LEAD).arg(KEPT);
-        call.arg(SOON_MS).arg(AGAIN_MS).arg(LOOK_MS.0).arg(LOOK_MS.1);
+        call.arg(SOON_MS).arg(AGAIN_MS).arg(LOOK_MS.0).arg(LOOK_MS.1).arg(SLOT_MS).arg(SPACING);
         call.arg(u64::try_from(HOLDER_TTL.as_millis()).unwrap_or(u64::MAX));
-        for Ask { rule, holder, task, waited, .. } in asks {
+        for Ask { rule, holder, task, waited, ready, .. } in asks {
             call.arg(rule.rate.map_or(0.0, |rate| rate.per_second())).arg(rule.concurrency.map_or(0, |places| places.max(1)));
-            call.arg(rule.unique.unwrap_or(0)).arg(holder).arg(task).arg(u8::from(*waited));
+            call.arg(rule.unique.unwrap_or(0)).arg(holder).arg(task);
+            call.arg(u8::from(*waited)).arg(u8::from(*ready));
         }
         let strange = || RedisError::strange("a turn");
         let mut answers = answer::list(self.link.script(&TURN, &call).await?, "a turn")?.into_iter();

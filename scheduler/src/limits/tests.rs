@@ -9,7 +9,7 @@ fn rate(text: &str) -> Rule {
 }
 
 fn asker(waited: bool) -> Asker<'static> {
-    Asker { holder: "h", task: "t", waited }
+    Asker { holder: "h", task: "t", waited, ready: true }
 }
 
 /// The most of `starts` in any second.
@@ -86,6 +86,23 @@ fn few_starts_are_booked_ahead() {
         let first_later = turns.iter().position(|turn| matches!(turn, Turn::Later(_))).unwrap();
         assert!(turns[first_later..].iter().all(|turn| matches!(turn, Turn::Later(_))), "{text}: nobody passes those that wait");
     }
+}
+
+/// Goal: whoever has no slot takes no start, no place and no turn from others, and is put off like them when its turn is far.
+#[test]
+fn without_a_slot_nothing_is_booked() {
+    let (mut meter, rule) = (Meter::default(), Rule { concurrency: Some(1), ..rate("100/s") });
+    let slotless = Asker { ready: false, ..asker(false) };
+    assert_eq!(meter.ask(&rule, slotless, 1_000.0), Turn::Soon(SLOT_MS));
+    assert_eq!(meter, Meter::default());
+    assert_eq!(meter.ask(&rule, asker(false), 1_000.0), Turn::Now);
+    let mut meter = Meter::default();
+    let first = std::iter::repeat_with(|| meter.ask(&rate("100/s"), asker(false), 1_000.0)).find_map(|turn| match turn {
+        Turn::Later(wait) => Some(wait),
+        _ => None,
+    });
+    let Turn::Later(second) = meter.ask(&rate("100/s"), slotless, 1_000.0) else { panic!("its turn is far") };
+    assert!(second > first.unwrap(), "{second} is behind {first:?}");
 }
 
 /// Goal: a stall is caught up with, within the limit.
@@ -172,7 +189,7 @@ fn turns_are_given_in_order() {
 fn places_are_taken_and_come_free() {
     let rule = Rule { concurrency: Some(2), ..Rule::default() };
     let mut meter = Meter::default();
-    let ask = |meter: &mut Meter, holder, now| meter.ask(&rule, Asker { holder, task: holder, waited: false }, now);
+    let ask = |meter: &mut Meter, holder, now| meter.ask(&rule, Asker { holder, task: holder, waited: false, ready: true }, now);
     assert_eq!((ask(&mut meter, "a", 0.0), ask(&mut meter, "b", 0.0)), (Turn::Now, Turn::Now));
     assert_eq!(ask(&mut meter, "a", 1.0), Turn::Now, "it has its place already");
     assert_eq!(ask(&mut meter, "c", 1.0), Turn::Soon(50.0));
@@ -190,7 +207,7 @@ fn places_are_taken_and_come_free() {
 fn one_of_a_key_keeps_the_others_away() {
     let rule = Rule { unique: Some(1_000), ..Rule::default() };
     let mut meter = Meter::default();
-    let ask = |meter: &mut Meter, task, now| meter.ask(&rule, Asker { holder: task, task, waited: false }, now);
+    let ask = |meter: &mut Meter, task, now| meter.ask(&rule, Asker { holder: task, task, waited: false, ready: true }, now);
     assert_eq!(ask(&mut meter, "a", 0.0), Turn::Now);
     assert_eq!(ask(&mut meter, "b", 500.0), Turn::Duplicate("a".to_owned()));
     assert_eq!(ask(&mut meter, "a", 600.0), Turn::Now, "it is taken again, or retried");

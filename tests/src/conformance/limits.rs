@@ -28,7 +28,7 @@ pub struct Stand {
 }
 
 fn ask(limit: &str, rule: Rule, holder: &str, waited: bool) -> Ask {
-    Ask { limit: limit.to_owned(), rule, holder: holder.to_owned(), task: format!("task-{holder}"), waited }
+    Ask { limit: limit.to_owned(), rule, holder: holder.to_owned(), task: format!("task-{holder}"), waited, ready: true }
 }
 
 async fn turn(limits: &dyn Limits, ask: Ask) -> (Millis, Turn) {
@@ -45,6 +45,7 @@ pub async fn run(stand: &Stand) {
     turns_come_one_after_the_other(stand).await;
     no_second_sees_more_than_the_rate(stand).await;
     unused_starts_come_back(stand).await;
+    without_a_slot_nothing_is_booked(stand).await;
     places_come_free(stand).await;
     one_of_a_key(stand).await;
     rules_are_everybodys(stand).await;
@@ -120,6 +121,21 @@ async fn unused_starts_come_back(stand: &Stand) {
     })
     .await;
     assert!(again <= last.max(now) + 1, "{again} in its stead, asked at {now}, which was {last}");
+}
+
+/// Whoever has no slot takes nothing from others, and is put off like them when its turn is far.
+async fn without_a_slot_nothing_is_booked(stand: &Stand) {
+    let slotless = |limit, rule, holder| Ask { ready: false, ..ask(limit, rule, holder, false) };
+    let rule = Rule { concurrency: Some(1), unique: Some(60_000), ..rate("1/m") };
+    (stand.hold)("s", true);
+    assert!(matches!(turn(&*stand.limits, slotless("slots", rule, "none")).await.1, Turn::Soon(_)));
+    assert_eq!(turn(&*stand.other, ask("slots", rule, "s", false)).await.1, Turn::Now, "the start and the place are left to others");
+    let rule = rate("1/m");
+    assert_eq!(turn(&*stand.limits, ask("slotless", rule, "1", false)).await.1, Turn::Now);
+    let many = [slotless("slotless", rule, "2"), ask("slotless", rule, "3", false), slotless("slotless", rule, "4")];
+    let (_, turns) = soon("turns", stand.other.turns(&many)).await.unwrap();
+    let waits: Vec<f64> = turns.iter().map(|turn| if let Turn::Later(wait) = turn { *wait } else { 0.0 }).collect();
+    assert!(waits[0] > 50_000.0 && waits[1] > waits[0] + 50_000.0 && waits[2] > waits[1] + 50_000.0, "{turns:?}");
 }
 
 async fn places_come_free(stand: &Stand) {

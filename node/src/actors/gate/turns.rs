@@ -2,7 +2,8 @@
 //!
 //! Whoever counts is asked for all that came together in one go, and one question is on its way at a time. What has booked a start
 //! waits here for its time, a moment; what may not start so soon goes to the durable schedule. So however many wait, other tasks
-//! of their queue do not.
+//! of their queue do not. What has no slot asks all the same, and books nothing: most of what comes at once is put off, and would
+//! take up the room of other tasks until a slot is free.
 
 mod keeper;
 
@@ -47,6 +48,8 @@ pub(super) struct Waiting {
     limit: String,
     rule: Rule,
     waited: bool,
+    /// It has no slot, and was told that its start is near.
+    near: bool,
     since: Instant,
 }
 
@@ -65,6 +68,8 @@ pub(super) struct Turns {
 /// An answer.
 pub(crate) struct Turned {
     asked: Vec<Waiting>,
+    /// Whether there was a slot for each of them.
+    ready: Vec<bool>,
     at: Instant,
     heard: Instant,
     answer: Result<(Millis, Vec<Turn>), LimitsError>,
@@ -82,7 +87,7 @@ impl State {
     pub(super) fn needs_turn(&mut self, pool: usize, task: Admitted, rule: &LimitRule) {
         let (limit, waited) = (rule.limit(&task.invocation), has_waited(&task.invocation));
         self.turns.waiting += 1;
-        self.turns.asking.push(Waiting { pool, task, limit, rule: rule.shared(), waited, since: Instant::now() });
+        self.turns.asking.push(Waiting { pool, task, limit, rule: rule.shared(), waited, near: false, since: Instant::now() });
     }
 
     /// Asks for those who need a turn, unless a question is on its way already.
@@ -94,11 +99,12 @@ impl State {
         // Who has booked a start will need a slot.
         let room = self.shared.gauges.pools.iter().zip(&self.turns.booked).map(|(pool, booked)| pool.idle().saturating_sub(*booked));
         let mut room: Vec<u32> = room.collect();
-        let (mut asked, mut later) = (Vec::new(), Vec::new());
+        let (mut asks, mut asked, mut later) = (Vec::new(), Vec::new(), Vec::new());
         for waiting in std::mem::take(&mut self.turns.asking) {
-            let fits = room[waiting.pool] > 0 || waiting.since.elapsed() > FOR_A_SLOT;
-            if fits && asked.len() < ASKS_MAX {
-                room[waiting.pool] = room[waiting.pool].saturating_sub(1);
+            let ready = room[waiting.pool] > 0 || waiting.since.elapsed() > FOR_A_SLOT;
+            if (ready || !waiting.near) && asked.len() < ASKS_MAX {
+                room[waiting.pool] = room[waiting.pool].saturating_sub(u32::from(ready));
+                asks.push(waiting.ask(ready));
                 asked.push(waiting);
             } else {
                 later.push(waiting);
@@ -110,17 +116,17 @@ impl State {
         if asked.is_empty() {
             return;
         }
-        let asks: Vec<Ask> = asked.iter().map(Waiting::ask).collect();
+        let ready = asks.iter().map(|ask: &Ask| ask.ready).collect();
         let (keeper, gate, at) = (self.shared.limits.keeper.clone(), self.myself.clone(), Instant::now());
         self.turns.in_flight = Some(AbortOnDropHandle::new(crate::task::spawn(async move {
             let answer = keeper.turns(&asks).await;
-            cast(&gate, GateMsg::Turned(Turned { asked, at, heard: Instant::now(), answer }));
+            cast(&gate, GateMsg::Turned(Turned { asked, ready, at, heard: Instant::now(), answer }));
         })));
     }
 
     /// Carries out an answer.
     pub(super) fn turned(&mut self, turned: Turned) {
-        let Turned { asked, at, heard, answer } = turned;
+        let Turned { asked, ready, at, heard, answer } = turned;
         self.turns.in_flight = None;
         let (now, turns) = match answer {
             Ok((now, turns)) if turns.len() == asked.len() => (now, turns),
@@ -137,7 +143,7 @@ impl State {
         self.turns.keeper.heard(now, heard);
         // The schedule goes by the clock of whoever keeps it.
         let schedule = if self.shared.limits.by_broker { now } else { clock::now() };
-        for (waiting, turn) in asked.into_iter().zip(turns) {
+        for ((waiting, ready), turn) in asked.into_iter().zip(ready).zip(turns) {
             match turn {
                 Turn::Now | Turn::At(_) => {
                     let start = if let Turn::At(start) = turn { start } else { now };
@@ -147,7 +153,8 @@ impl State {
                 }
                 Turn::Soon(wait) => {
                     let at = Instant::now() + Duration::from_secs_f64(wait / 1_000.0);
-                    self.wake(at, Wake::Turn(Box::new(Waiting { waited: true, ..waiting })));
+                    let waited = waiting.waited || ready;
+                    self.wake(at, Wake::Turn(Box::new(Waiting { waited, near: !ready, ..waiting })));
                 }
                 Turn::Later(wait) => {
                     self.turns.waiting -= 1;
@@ -173,7 +180,7 @@ impl State {
     /// It has a start, at this instant.
     fn book(&mut self, mut waiting: Waiting, instant: Instant, permit: Permit) {
         let permit = waiting.rule.rate.map(|_| permit);
-        waiting.task.place = Some(Place::new(&self.shared.limits, waiting.ask(), permit));
+        waiting.task.place = Some(Place::new(&self.shared.limits, waiting.ask(true), permit));
         if instant <= Instant::now() {
             return self.start(waiting);
         }
@@ -207,8 +214,9 @@ impl State {
 }
 
 impl Waiting {
-    fn ask(&self) -> Ask {
+    fn ask(&self, ready: bool) -> Ask {
         Ask {
+            ready,
             limit: self.limit.clone(),
             rule: self.rule,
             holder: self.task.claim.debt.held().tag.as_str().to_owned(),

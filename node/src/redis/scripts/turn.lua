@@ -2,15 +2,26 @@
 -- KEYS: unacked, whose fields the holders are; empty where the messages are elsewhere. Then one key for each who asks: what the
 -- names of its limit begin with.
 -- ARGV: margin, slack, window from, turn stretch, ahead (ms), ahead (starts), lead, starts kept, soon, again, shortest look, longest look,
--- holder TTL (ms where nothing else is said), and for each who asks: starts a second (0: any number), places (0), unique in ms
--- (0), holder, task, 1 if it has waited.
+-- look for a slot, spacing (intervals), holder TTL (ms where nothing else is said), and for each who asks: starts a second (0: any number), places (0),
+-- unique in ms (0), holder, task, 1 if it has waited, 1 if there is a slot for it.
 -- Answers now, then for each: 0 (now), 1 (soon) or 2 (later) and the wait, 3 and the task that is there, or 4 and its time.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local margin, slack, window_from, stretch = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local ahead_ms, ahead_starts, lead, kept = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local soon, again, look_min, look_max, holder_ttl = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local soon, again, look_min, look_max, slot = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local spacing, holder_ttl = tonumber(ARGV[14]), tonumber(ARGV[15])
 local function text(number) return string.format('%.3f', number) end
+
+-- The meters of those who ask: many who come together ask for one, which is read once and written once.
+local meters = {}
+local function meter_of(key)
+  if not meters[key] then
+    local known = redis.call('HMGET', key .. ':meter', 'next', 'spread', 'typical')
+    meters[key] = {next = tonumber(known[1] or '0'), spread = tonumber(known[2] or '0'), typical = tonumber(known[3] or '0')}
+  end
+  return meters[key]
+end
 
 -- How many hold a place, without those that do not run any more.
 local function places_taken(key, meter)
@@ -29,8 +40,9 @@ local function places_taken(key, meter)
   return taken
 end
 
--- Books the next start, if its time is near: how long to wait for a turn instead (or nil), and its time (nil: now).
-local function book(key, meter, rate, waited)
+-- Books the next start, if its time is near: how long to wait for a turn instead (or nil), its time (nil: now), and whether it is near
+-- and there is no slot.
+local function book(key, meter, rate, waited, ready)
   local interval, most, booked = 1000 / rate, rate >= window_from and math.floor(rate), key .. ':booked'
   local turn = most and (1000 + margin) / most * stretch or interval
   local ahead = math.min(ahead_ms, ahead_starts * interval)
@@ -42,7 +54,7 @@ local function book(key, meter, rate, waited)
   if most then
     local count = redis.call('LLEN', booked)
     if count > most + kept then redis.call('LTRIM', booked, -most - kept, -1) end
-    if count > 0 then at = math.max(at, tonumber(redis.call('LINDEX', booked, -1)) + interval / 2) end
+    if count > 0 then at = math.max(at, tonumber(redis.call('LINDEX', booked, -1)) + interval * spacing) end
     if count >= most then at = math.max(at, tonumber(redis.call('LINDEX', booked, -most)) + 1000 + margin) end
   end
   if at > now + ahead then
@@ -50,6 +62,7 @@ local function book(key, meter, rate, waited)
     meter.spread = math.max(at, meter.spread + turn)
     return math.max(meter.spread - now - ahead * lead, 1)
   end
+  if not ready then return slot, nil, true end
   -- Only where others wait has anything been missed.
   meter.next = math.max(meter.next, now - (meter.spread > meter.next and slack or 0)) + interval
   meter.spread = math.max(meter.spread, at)
@@ -61,24 +74,22 @@ local function book(key, meter, rate, waited)
   if at > now then return nil, start end
 end
 
-local function ask(key, rate, places, unique, holder, task, waited)
+local function ask(key, rate, places, unique, holder, task, waited, ready)
   if unique > 0 then
     local only = redis.call('GET', key .. ':only')
     if only and only ~= task then return 3, only end
   end
-  local known = redis.call('HMGET', key .. ':meter', 'next', 'spread', 'typical')
-  local meter = {next = tonumber(known[1] or '0'), spread = tonumber(known[2] or '0'), typical = tonumber(known[3] or '0')}
+  local meter = meter_of(key)
   local wait, at, again_here
   if places > 0 and not redis.call('ZSCORE', key .. ':holders', holder) and places_taken(key, meter) >= places then
     meter.spread = math.max(meter.spread, now) + math.min(math.max(meter.typical / places, look_min), look_max)
     wait = meter.spread - now
     again_here = wait <= soon
   elseif rate > 0 then
-    wait, at = book(key, meter, rate, waited)
+    wait, at, again_here = book(key, meter, rate, waited, ready)
   end
-  redis.call('HSET', key .. ':meter', 'next', text(meter.next), 'spread', text(meter.spread), 'typical', text(meter.typical))
-  redis.call('PEXPIRE', key .. ':meter', math.ceil(math.max(meter.next, meter.spread) - now) + 3600000)
   if wait then return again_here and 1 or 2, text(wait) end
+  if not ready then return 1, text(slot) end
   if places > 0 then
     redis.call('ZADD', key .. ':holders', 'NX', text(now), holder)
     redis.call('PEXPIRE', key .. ':holders', 2592000000)
@@ -90,9 +101,14 @@ end
 
 local answers = {text(now)}
 for at = 2, #KEYS do
-  local a = 14 + (at - 2) * 6
-  local code, what = ask(KEYS[at], tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3], ARGV[a + 4], ARGV[a + 5] == '1')
+  local a = 16 + (at - 2) * 7
+  local rate, places, unique = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
+  local code, what = ask(KEYS[at], rate, places, unique, ARGV[a + 3], ARGV[a + 4], ARGV[a + 5] == '1', ARGV[a + 6] == '1')
   answers[#answers + 1] = code
   answers[#answers + 1] = what
+end
+for key, meter in pairs(meters) do
+  redis.call('HSET', key .. ':meter', 'next', text(meter.next), 'spread', text(meter.spread), 'typical', text(meter.typical))
+  redis.call('PEXPIRE', key .. ':meter', math.ceil(math.max(meter.next, meter.spread) - now) + 3600000)
 end
 return answers
