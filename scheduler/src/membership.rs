@@ -27,8 +27,8 @@ pub const UNHEARD_MS: Millis = 3_000;
 /// milliseconds. So long before its renewal is overdue that the question can be asked right then.
 pub const QUIET_MS: (Millis, Millis) = (800, 1_200);
 
-/// How many times as long as there usually is none, at least.
-const QUIET_TIMES: f64 = 2.0;
+/// How many times as long as there usually is none, at least: with less, ten nodes that say much would doubt each other all the time.
+const QUIET_TIMES: f64 = 2.4;
 
 /// Longer pauses than this many milliseconds say nothing about how often there is news: something was in the way.
 const PAUSE_MAX: Millis = 1_000;
@@ -161,8 +161,8 @@ mod tests {
         (0..24).for_each(|_| pace.heard(250));
         assert_eq!(pace.patience(), Some(800));
         pace.heard(30_000);
-        assert_eq!(pace.patience(), Some(800), "once is no habit");
-        (0..24).for_each(|_| pace.heard(500));
+        assert!(pace.patience().unwrap() < 900, "once is no habit: {pace:?}");
+        (0..24).for_each(|_| pace.heard(400));
         assert!((900..=1_000).contains(&pace.patience().unwrap()), "gossip has much to say: {pace:?}");
         (0..12).for_each(|_| pace.heard(900));
         assert_eq!(pace.patience(), None, "a large cluster");
