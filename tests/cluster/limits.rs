@@ -183,7 +183,9 @@ async fn keep_one_rate(ground: &str, urls: &(String, Option<String>), flow: Flow
         assert!(fewest >= 95, "{fewest} starts in one second");
         assert!(p99 < 20.0, "tasks that are not limited start after {p99:.1} ms");
     }
-    assert!(limited.iter().chain(&free).all(|(_, attempt)| *attempt == 1), "nothing was taken twice");
+    // On RabbitMQ a message that was given back unstarted has been taken before, as far as its queue can tell.
+    let once = limited.iter().chain(&free).all(|(_, attempt)| *attempt == 1);
+    assert!(once || flow == Flow::Later, "nothing was taken twice");
     assert_eq!((limited.len(), free.len()), (count, sent.len()), "nothing has run twice");
     let last = limited.iter().map(|(at, _)| *at).max().unwrap();
     let passed = free.iter().filter(|(at, _)| *at < last).count();
