@@ -154,37 +154,25 @@ def build_tracer(name, task, loader, hostname, app):
         running = steps(uuid, args, kwargs, request)
         step = drive(running.send, None)
         # It may have failed before its function was to be called.
-        if step is None:
+        while type(step) is not Ending:
             try:
-                value = fun(*args, **kwargs)
+                value = fun(*args, **kwargs) if step is None else step.run.host.store(step)
             except BaseException as exc:
                 step = drive(running.throw, exc)
             else:
                 step = drive(running.send, value)
-        if type(step) is Failing:
-            try:
-                stored = step.run.host.store(step)
-            except BaseException as exc:
-                return drive(running.throw, exc)
-            step = drive(running.send, stored)
         return step
 
     async def call_async(uuid, args, kwargs, request):
         running = steps(uuid, args, kwargs, request)
         step = drive(running.send, None)
-        if step is None:
+        while type(step) is not Ending:
             try:
-                value = await fun(*args, **kwargs)
+                value = await (fun(*args, **kwargs) if step is None else step.run.host.store(step))
             except BaseException as exc:
                 step = drive(running.throw, exc)
             else:
                 step = drive(running.send, value)
-        if type(step) is Failing:
-            try:
-                stored = await step.run.host.store(step)
-            except BaseException as exc:
-                return drive(running.throw, exc)
-            step = drive(running.send, stored)
         return step
 
     call.call_async = call_async
