@@ -1,14 +1,11 @@
 """What the canvas cases look with: how a workflow is sent, what came of it, and whether that is right."""
 
-import time
 import uuid
 
 from celery.result import GroupResult
 
 from canvas_tasks import app, echo, fail, notes
-
-# Far longer than any workflow here takes on a busy machine.
-WAIT = 30
+from waiting import soon, WAIT
 
 CASES = {}
 
@@ -29,16 +26,6 @@ def sent(workflow):
 
 def value(workflow, args=(), kwargs=None):
     return workflow.apply_async(args, kwargs or {}).get(timeout=WAIT)
-
-
-def soon(what, look):
-    deadline = time.monotonic() + WAIT
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"it never came to be that {what}")
 
 
 def leaves(result):

@@ -17,6 +17,8 @@ from celery.canvas import StampingVisitor
 from celery.contrib.abortable import AbortableAsyncResult, AbortableTask
 from kombu.serialization import register
 
+from waiting import soon, WAIT
+
 app = Celery("features", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
 register("backwards", lambda value: json.dumps(value)[::-1], lambda text: json.loads(text[::-1]), "application/x-backwards", "utf-8")
 app.conf.update(
@@ -27,7 +29,6 @@ app.conf.update(
     task_annotations={"annotated": {"max_retries": 7}, "*": {"annotation": "all"}},
 )
 store = redis.Redis.from_url(os.environ["BACKEND"])
-WAIT = 30
 
 
 def seen(key, value):
@@ -36,16 +37,6 @@ def seen(key, value):
 
 def what_was_seen(key):
     return [value.decode() for value in store.lrange("seen:" + key, 0, -1)]
-
-
-def soon(look):
-    deadline = time.monotonic() + WAIT
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it never came to be")
 
 
 class Counting(Task):
@@ -182,9 +173,9 @@ def annotations():
 
 def aborts():
     result = abortable.delay()
-    soon(lambda: what_was_seen("abortable"))
+    soon("the task runs", lambda: what_was_seen("abortable"))
     AbortableAsyncResult(result.id, app=app).abort()
-    soon(lambda: len(what_was_seen("abortable")) > 1)
+    soon("the task has ended", lambda: len(what_was_seen("abortable")) > 1)
     return what_was_seen("abortable")
 
 
@@ -197,7 +188,7 @@ def ignoring():
     stored = stores_errors.delay()
     quiet = ignored.delay(1)
     return [
-        failure(app.AsyncResult(soon(lambda: app.AsyncResult(stored.id).ready() and stored.id))),
+        failure(app.AsyncResult(soon("the failure is stored", lambda: app.AsyncResult(stored.id).ready() and stored.id))),
         chord([add.s(1, 1), add.s(2, 2)], total.s()).apply_async().get(timeout=WAIT),
         chain(ignored.s(3), add.s(4)).apply_async().get(timeout=WAIT),
         app.AsyncResult(quiet.id).state,
