@@ -98,11 +98,12 @@ async fn hard_kills_leave_nothing_behind() {
     assert_eq!(descendants(std::process::id()), BTreeSet::new());
 }
 
-/// A node with the tasks of `fault/python_tasks.py`.
-fn node(server: &RedisServer, home: &Path, name: &str) -> std::process::Child {
+/// A node with the tasks of `fault/python_tasks.py`, and two processes; it writes into a log of its name.
+pub(super) fn command(server: &RedisServer, home: &Path, name: &str) -> Command {
     let log = fs::File::create(home.join(format!("{name}.log"))).unwrap();
     let venv = python::program("5.6").parent().unwrap().parent().unwrap().to_owned();
-    Command::new(env!("CARGO_BIN_EXE_node-under-test"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_node-under-test"));
+    command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -114,13 +115,16 @@ fn node(server: &RedisServer, home: &Path, name: &str) -> std::process::Child {
         .args(["-A", "python_tasks", "-c", "2", "-n", name, "--listen", "127.0.0.1:0", "--no-dotenv", "--drain-timeout", "30s"])
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+        .stderr(log);
+    command
+}
+
+fn node(server: &RedisServer, home: &Path, name: &str) -> std::process::Child {
+    command(server, home, name).spawn().unwrap()
 }
 
 /// Shows what the nodes have said when their test fails.
-struct Logs<'a>(&'a Path);
+pub(super) struct Logs<'a>(pub(super) &'a Path);
 
 impl Drop for Logs<'_> {
     fn drop(&mut self) {
@@ -133,7 +137,7 @@ impl Drop for Logs<'_> {
     }
 }
 
-fn runs(home: &Path) -> Vec<String> {
+pub(super) fn runs(home: &Path) -> Vec<String> {
     fs::read_to_string(home.join("runs")).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
@@ -202,6 +206,30 @@ fn processes_die_with_their_node() {
     until("the task runs again", || (count(home, "child") == 2).then_some(()));
     kill(second.id(), "KILL");
     second.wait().unwrap();
+}
+
+/// Goal: a role runs an application on threads of one process if it says so, and replaces processes that grow beyond its memory.
+#[test]
+fn roles_choose_threads_and_memory() {
+    for (executor, resources, processes) in [("threads", "", 1), ("prefork", "memory = \"1 MiB\"\n", 4)] {
+        let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
+        let home = home.path();
+        let _logs = Logs(home);
+        let file = home.join("umbel.toml");
+        fs::write(&file, format!("[roles.own]\nqueues = [\"celery\"]\nexecutor = \"{executor}\"\n{resources}")).unwrap();
+        let node = command(&server, home, "only@test").args(["--role", "own", "--config"]).arg(file).spawn().unwrap();
+        submit(&server, "where", 0..4);
+        until("everything has run", || (count(home, "where") >= 4).then_some(()));
+        let (mut pids, mut threads) = (BTreeSet::new(), BTreeSet::new());
+        for line in runs(home) {
+            let [_, pid, thread] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            pids.insert(pid.to_owned());
+            threads.insert(thread.split('_').next().unwrap().to_owned());
+        }
+        let thread = if executor == "threads" { "umbel" } else { "MainThread" };
+        assert_eq!((pids.len(), threads), (processes, BTreeSet::from([thread.to_owned()])), "{executor}: {:?}", runs(home));
+        finish(node);
+    }
 }
 
 /// Goal: a process that somebody kills loses nothing: its task runs again. Method: each task is killed on its first run.

@@ -1,6 +1,6 @@
 //! Processes that are handed tasks ahead: those that have not begun are spared what happens to the one that has.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path};
 
 use umbel::{
     brokers::redis::RedisBroker,
@@ -9,10 +9,11 @@ use umbel::{
 };
 use umbel_tests::{
     conformance::making,
-    python,
     servers::redis::RedisServer,
     wait::{until, until_async},
 };
+
+use super::python::{Logs, command, runs};
 
 /// Publishes tasks by their names; the number of each is its argument and part of its id.
 async fn publish(server: &RedisServer, tasks: &[&str]) {
@@ -31,24 +32,10 @@ async fn publish(server: &RedisServer, tasks: &[&str]) {
 struct Node(std::process::Child);
 
 impl Node {
-    /// Two processes, and room for many more tasks.
+    /// Room for many more tasks than it has processes.
     fn start(server: &RedisServer, home: &Path, acks: &str, all: usize) -> Self {
-        let log = fs::File::create(home.join("log")).unwrap();
-        let mut node = Command::new(env!("CARGO_BIN_EXE_node-under-test"));
-        node.env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("HOME", home)
-            .env("VIRTUAL_ENV", python::program("5.6").parent().unwrap().parent().unwrap())
-            .env("BROKER", server.url(0))
-            .env("RUNS", home.join("runs"))
-            .env("ACKS", acks)
-            .env("ALL", all.to_string())
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fault"))
-            .args(["-A", "python_ahead_tasks", "-c", "2", "--prefetch-multiplier", "32", "--listen", "127.0.0.1:0", "--no-dotenv"])
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        Self(node.spawn().unwrap())
+        let mut node = command(server, home, "only@test");
+        Self(node.env("ACKS", acks).env("ALL", all.to_string()).args(["--prefetch-multiplier", "32"]).spawn().unwrap())
     }
 }
 
@@ -66,20 +53,20 @@ fn status(server: &RedisServer, number: usize) -> Option<String> {
 }
 
 /// How often each task has run.
-fn runs(home: &Path) -> BTreeMap<usize, usize> {
-    let text = fs::read_to_string(home.join("runs")).unwrap_or_default();
-    let mut runs = BTreeMap::new();
-    text.lines().for_each(|line| *runs.entry(line.parse().unwrap()).or_default() += 1);
-    runs
+fn counts(home: &Path) -> BTreeMap<usize, usize> {
+    let mut counts = BTreeMap::new();
+    runs(home).iter().for_each(|line| *counts.entry(line.parse().unwrap()).or_default() += 1);
+    counts
 }
 
 /// Runs everything, and returns how each task ended and how often it ran.
 async fn run(acks: &str, tasks: &[&str]) -> Vec<(String, usize)> {
     let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
+    let _logs = Logs(home.path());
     publish(&server, tasks).await;
     let _node = Node::start(&server, home.path(), acks, tasks.len());
     let ended = (0..tasks.len()).map(|number| until("it has ended", || status(&server, number))).collect::<Vec<_>>();
-    let runs = runs(home.path());
+    let runs = counts(home.path());
     ended.into_iter().enumerate().map(|(number, status)| (status, runs.get(&number).copied().unwrap_or(0))).collect()
 }
 
@@ -100,16 +87,17 @@ async fn a_process_that_dies_costs_one_task() {
 async fn a_process_that_dies_counts_against_one_task() {
     let tasks: Vec<&str> = (0..300).map(|number| if number % 60 == 30 { "deadly" } else { "short" }).collect();
     let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
+    let _logs = Logs(home.path());
     publish(&server, &tasks).await;
     let _node = Node::start(&server, home.path(), "late", tasks.len());
     for (number, task) in tasks.iter().enumerate().filter(|(_, task)| **task == "short") {
         assert_eq!(until("it has ended", || status(&server, number)), "SUCCESS", "{task} {number}");
     }
     until("the others have been given up", || {
-        let runs = runs(home.path());
+        let runs = counts(home.path());
         (0..tasks.len()).filter(|number| tasks[*number] == "deadly").all(|number| runs.get(&number) == Some(&3)).then_some(())
     });
-    for (number, count) in runs(home.path()) {
+    for (number, count) in counts(home.path()) {
         assert_eq!(count, if tasks[number] == "deadly" { 3 } else { 1 }, "{number}");
     }
 }

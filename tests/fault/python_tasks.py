@@ -1,14 +1,18 @@
-"""Tasks that write down their beginning and their end, one line with one system call each, into the file that RUNS names."""
+"""Tasks that write down their beginning and their end, one line with one system call each, into the file that RUNS names.
+
+Short ones, of which many are handed to a process ahead, only write their number. ACKS=early has them acknowledged early.
+"""
 
 import os
 import signal
 import subprocess
+import threading
 import time
 
 from celery import Celery
 
 app = Celery("python_tasks", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
-app.conf.task_acks_late = True
+app.conf.task_acks_late = os.environ.get("ACKS") != "early"
 
 runs = os.open(os.environ["RUNS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
@@ -74,6 +78,35 @@ def told_by_another(request, exc, trace, number):
     if first(number):
         os.kill(os.getpid(), signal.SIGKILL)
     told(request, exc, trace, number)
+
+
+@app.task(name="where")
+def where(number):
+    """Where it runs."""
+    write(f"where {os.getpid()} {threading.current_thread().name}")
+
+
+@app.task(name="short")
+def short(number):
+    write(f"{number}")
+    return number
+
+
+@app.task(name="deadly")
+def deadly(number):
+    write(f"{number}")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="patient")
+def patient(number):
+    """Ends when all others have run, as many as ALL says, however many were behind it."""
+    write(f"{number}")
+    while True:
+        with open(os.environ["RUNS"]) as ran:
+            if len(set(ran)) >= int(os.environ["ALL"]):
+                return number
+        time.sleep(0.01)  # workload
 
 
 def first(number):
