@@ -1,10 +1,10 @@
 //! What a process runs without a pause: one task, and those it was handed behind that.
 //!
-//! **What it owns.** The process, and the runs that it has, in their order: the first has begun, and of the others as many as the
-//! process has received. **Who sends to it.** The slot, by [`Hand`]. **What it sends on.** What becomes of each run, in order. **What bounds it.** The
-//! hand. **When the process dies**, one run is lost at most: a process receives the next run when one has ended, tells of
-//! that end, and begins then. So the first run whose end was not told had begun, if it was received, and none of those behind it; those
-//! are given back. **When this is dropped**, so is the process, and it is killed.
+//! **What it owns.** The process, and the runs that it has, in their order: the first has begun, and of the others as many as
+//! the process has received. **Who sends to it.** The slot, by [`Hand`]. **What it sends on.** What becomes of each run, in
+//! order. **What bounds it.** The hand. **When the process dies**, one run is lost at most: a process receives the next run
+//! when one has ended, tells of that end, and begins then. So the first run whose end was not told had begun, if it was
+//! received, and none of those behind it; those are given back. **When this is dropped**, so is the process, and it is killed.
 
 use std::{
     collections::{HashMap, VecDeque},

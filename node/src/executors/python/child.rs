@@ -1,9 +1,10 @@
 //! One Python process, as the node sees it.
 //!
-//! **What it owns.** The node's ends of the process's socket, of what its runs come over, of the pipe that its orders go through, and of
-//! its output; two tasks that read them. **Who sends to it.** The slot that has it. **What it sends on.** Frames about runs, to the slot; log lines, to
-//! the log. **What bounds it.** [`FRAMES`] frames wait for the slot; the end of the output is kept, the rest is logged and gone.
-//! **When it is dropped** while it works, the process is killed; while it is idle, it is let go and ends by itself.
+//! **What it owns.** The node's ends of the process's socket, of what its runs come over, of the pipe that its orders go
+//! through, and of its output; two tasks that read them. **Who sends to it.** The slot that has it. **What it sends on.**
+//! Frames about runs, to the slot; log lines, to the log. **What bounds it.** [`FRAMES`] frames wait for the slot; the end of
+//! the output is kept, the rest is logged and gone. **When it is dropped** while it works, the process is killed; while it is
+//! idle, it is let go and ends by itself.
 
 use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream as StdStream, time::Duration};
 

@@ -1,11 +1,12 @@
 //! A slot for Python tasks: one process, one task at a time.
 //!
-//! **What it owns.** A process, and the run it is in. **Who sends to it.** The pool, a job at a time, and a few more that its process
-//! begins by itself (`batch.rs`). **What it sends on.** The outcomes, and progress. **What bounds it.** One run, and what it is handed. A process that has run as many tasks as it may, or has been killed for its
-//! task's sake, is replaced by another before the next run; the nursery has one waiting, unless slots have devices. **When the
-//! process dies** under a task, that is the outcome, unless the task had failed before ([`failing`](super::failing)): the slot lives on
-//! with another process, which tells those who listen in Python of the loss (`bootstrap/requests.py`). **When the slot dies**, or a run
-//! is dropped, so does the process.
+//! **What it owns.** A process, and the run it is in. **Who sends to it.** The pool, a job at a time, and a few more that its
+//! process begins by itself (`batch.rs`). **What it sends on.** The outcomes, and progress. **What bounds it.** One run, and
+//! what it is handed. A process that has run as many tasks as it may, or has been killed for its task's sake, is replaced by
+//! another before the next run; the nursery has one waiting, unless slots have devices. **When the process dies** under a task,
+//! that is the outcome, unless the task had failed before ([`failing`](super::failing)): the slot lives on with another
+//! process, which tells those who listen in Python of the loss (`bootstrap/requests.py`). **When the slot dies**, or a run is
+//! dropped, so does the process.
 
 use std::{
     sync::{

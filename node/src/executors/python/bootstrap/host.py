@@ -1,8 +1,9 @@
 """A process that runs tasks: from a frame of the node to a task's call, and back.
 
-Forked from the template, with two sockets and a pipe of its own. One socket brings runs, also while one is under way, so that the next
-begins at once; the other takes endings. The pipe brings orders (soft limits) to the main thread while that is busy with a task: the node writes the run's number into it and sends SIGUSR1, and
-the handler acts only if that run is still the one that runs, so that no other task gets an exception that was meant for the last.
+Forked from the template, with two sockets and a pipe of its own. One socket brings runs, also while one is under way, so that
+the next begins at once; the other takes endings. The pipe brings orders (soft limits) to the main thread while that is busy
+with a task: the node writes the run's number into it and sends SIGUSR1, and the handler acts only if that run is still the one
+that runs, so that no other task gets an exception that was meant for the last.
 """
 
 import os
