@@ -30,6 +30,7 @@ use umbel_scheduler::TaskSpec;
 
 pub use self::ahead::{
     an_end_by_force_spares_what_has_not_begun, each_job_that_is_handed_ahead_runs_once_or_is_left, what_has_not_begun_comes_back,
+    what_is_called_back_has_not_run,
 };
 use crate::wait::soon;
 
@@ -59,7 +60,8 @@ macro_rules! executor_conformance {
             terminate_ends_a_stubborn_task terminate_before_the_start_ends_it_too a_polite_task_hears_the_soft_limit
             draining_fails_nobody progress_arrives_in_order full_progress_blocks_nobody slots_run_side_by_side
             a_slot_runs_one_job_after_the_other a_dropped_run_frees_its_slot
-            each_job_that_is_handed_ahead_runs_once_or_is_left what_has_not_begun_comes_back an_end_by_force_spares_what_has_not_begun);
+            each_job_that_is_handed_ahead_runs_once_or_is_left what_has_not_begun_comes_back what_is_called_back_has_not_run
+            an_end_by_force_spares_what_has_not_begun);
     };
     (@ $executor:expr; $($check:ident)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,9 @@
 //! order. **What bounds it.** The hand. **When the process dies**, one run is lost at most: a process receives the next run
 //! when one has ended, tells of that end, and begins then. So the first run whose end was not told had begun, if it was
 //! received, and none of those behind it; those are given back. **When this is dropped**, so is the process, and it is killed.
+//!
+//! What is given back is what was taken out of the socket, by its number: the process may receive one of them while the node takes
+//! the others, so their number says nothing of which they are.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -71,15 +74,20 @@ pub(super) struct Batch<'a> {
     since: Instant,
     /// When to look next.
     look: Instant,
+    /// What has not begun is to be given back as soon as the first one has begun for certain.
+    wanted: bool,
     /// Its process is to be replaced.
     retired: bool,
+    /// What its process said that no one can understand.
+    broken: Option<String>,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn new(slot: &'a mut PythonSlot, child: Child, hand: Hand, first: Flight) -> Self {
         let now = Instant::now();
         let flights = VecDeque::from([first]);
-        Self { slot, child, hand, flights, early: HashMap::new(), failed: None, since: now, look: now, retired: false }
+        let (early, failed, broken) = (HashMap::new(), None, None);
+        Self { slot, child, hand, flights, early, failed, since: now, look: now, wanted: false, retired: false, broken }
     }
 
     /// Runs everything, and returns when nothing is left.
@@ -93,16 +101,14 @@ impl<'a> Batch<'a> {
                     Some(frame) => {
                         self.passed();
                         if let Err(problem) = self.hear(frame).await {
-                            self.broken(problem);
-                            return Ok(());
+                            // What it has begun is known once it is dead.
+                            self.child.kill();
+                            self.broken.get_or_insert(problem);
                         }
                     }
-                    None => {
-                        self.passed();
-                        match self.died().await? {
-                            Some(again) => self = again,
-                            None => return Ok(()),
-                        }
+                    None => match self.died().await? {
+                        Some(again) => self = again,
+                        None => return Ok(()),
                     }
                 },
                 stored = failing::answered(&mut self.failed) => {
@@ -121,7 +127,7 @@ impl<'a> Batch<'a> {
                 }
                 () = sleep_until(self.look), if several => {
                     self.passed();
-                    if self.since.elapsed() >= GIVE_BACK_AFTER {
+                    if self.wanted || self.since.elapsed() >= GIVE_BACK_AFTER {
                         self.give_back();
                     }
                     self.look = Instant::now() + LOOK_EVERY;
@@ -164,21 +170,33 @@ impl<'a> Batch<'a> {
         self.flights.push_back(Flight::new(run, number, job));
     }
 
-    /// Takes back what the process has not received; the first has begun, or is about to.
+    /// Gives back what the process has not received. The first one has been told to have begun, so it is not among that.
     fn give_back(&mut self) {
-        let back = self.child.take_back();
-        let mut count = back.len();
-        if count == self.flights.len()
-            && let Some(first) = back.first()
-        {
-            self.child.run_again(first);
-            count -= 1;
+        let several = self.flights.len() > 1;
+        self.wanted = several && self.flights.front().is_some_and(|first| self.child.next_run() == Some(first.number));
+        if !self.wanted {
+            let back = if several { self.child.take_back() } else { Vec::new() };
+            self.returned(&back);
         }
-        self.returned(self.flights.len() - count);
     }
 
-    /// Tells of those behind the first `stay` that they will not begin here.
-    fn returned(&mut self, stay: usize) {
+    /// Tells of those with these numbers that they will not begin here; never of the first.
+    fn returned(&mut self, back: &[u64]) {
+        let mut runs = Vec::new();
+        let mut place = 0;
+        self.flights.retain(|flight| {
+            let stays = place == 0 || !back.contains(&flight.number);
+            place += 1;
+            if !stays {
+                runs.push(flight.run);
+            }
+            stays
+        });
+        self.hand.tell(Told::Returned(runs));
+    }
+
+    /// Tells the same of all behind the first `stay`.
+    fn return_behind(&mut self, stay: usize) {
         let back = self.flights.split_off(stay);
         self.hand.tell(Told::Returned(back.into_iter().map(|flight| flight.run).collect()));
     }
@@ -219,34 +237,53 @@ impl<'a> Batch<'a> {
             let Some(Flight { run, job, .. }) = self.flights.pop_front() else { return };
             let (retire, took) = (done.retire, done.took.map(Duration::from_micros));
             self.hand.tell(Told::Ended { run, outcome: Box::new(end(done, &frame, self.failed.take(), &job)), took });
-            self.since = Instant::now();
             if retire {
                 // It has received nothing else, and will not.
                 self.retired = true;
                 self.child.take_back();
-                self.returned(0);
+                self.return_behind(0);
             }
-            if let Some(next) = self.flights.front_mut() {
-                next.job.begins(clock::now());
-                self.child.goes_on(working(&next.job));
-                self.hand.tell(Told::Began(next.run));
-            }
+            self.goes_on();
         }
         if self.flights.is_empty() {
             self.early.clear();
         }
+        if self.wanted && self.flights.len() < 2 {
+            self.give_back();
+        }
+    }
+
+    /// The one that is now the first has begun, or is about to.
+    fn goes_on(&mut self) {
+        self.since = Instant::now();
+        if let Some(next) = self.flights.front_mut() {
+            next.job.begins(clock::now());
+            self.child.goes_on(working(&next.job));
+            self.hand.tell(Told::Began(next.run));
+        }
     }
 
     /// Whether the process can be killed for the first run's sake, and for its alone: all others are given back. Where it has received
-    /// another one, the first has ended, and only its end is still to be heard.
+    /// another one, the first has ended, and only its end is still to be heard; or it was taken back with the others, and never begins.
     fn is_alone(&mut self, number: u64) -> bool {
         self.passed();
         if self.flights.front().is_none_or(|first| first.number != number) {
             return false;
         }
-        let back = self.child.take_back().len().min(self.flights.len() - 1);
-        self.returned(self.flights.len() - back);
-        self.flights.len() == 1
+        let back = self.child.take_back();
+        self.returned(&back);
+        if self.flights.len() == 1 {
+            return true;
+        }
+        if back.contains(&number)
+            && let Some(Flight { run, .. }) = self.flights.pop_front()
+        {
+            self.hand.tell(Told::Ended { run, outcome: Box::new(revoked()), took: None });
+            // The rest of it may lie in the other socket.
+            self.retired = true;
+            self.goes_on();
+        }
+        false
     }
 
     /// Ends the first run by force.
@@ -262,30 +299,24 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// The process does not speak the protocol.
-    fn broken(mut self, problem: String) {
-        self.returned(1);
-        if let Some(Flight { run, .. }) = self.flights.pop_front() {
-            self.hand.tell(Told::Ended { run, outcome: Box::new(Outcome::WorkerLost { detail: problem }), took: None });
-        }
-    }
-
-    /// The process has died. One that had not begun with the first run leaves that to another.
+    /// The process has died, or says no more. One that had not begun with the first run leaves that to another.
     async fn died(mut self) -> Result<Option<Self>, SlotDied> {
-        if self.flights.is_empty() {
-            return Ok(None);
-        }
-        let begun = self.child.take_back().len() < self.flights.len();
-        self.returned(1);
-        let Some(Flight { run, job, tries, heard, .. }) = self.flights.pop_front() else { return Ok(None) };
-        let detail = self.child.epitaph().await;
+        // What it has begun is known for certain only when it is dead.
+        self.child.kill();
+        let epitaph = self.child.epitaph().await;
+        let detail = self.broken.take().unwrap_or(epitaph);
+        self.passed();
+        let back = self.child.take_back();
+        let Some(Flight { run, number, job, tries, heard }) = self.flights.pop_front() else { return Ok(None) };
+        self.return_behind(0);
+        let begun = !back.contains(&number);
         drop(self.child);
         if !begun && tries < TRIES {
             let number = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let mut frame = BytesMut::new();
             if request::write(number, &job, &mut frame).is_ok() {
                 let mut child = self.slot.child().await?;
-                child.run(&frame, working(&job)).await;
+                child.run(number, &frame, working(&job)).await;
                 let first = Flight { run, number, job, heard, tries: tries + 1 };
                 return Ok(Some(Self::new(self.slot, child, self.hand, first)));
             }

@@ -24,7 +24,7 @@ use umbel_proto::{TaskId, TaskName};
 use super::{
     frame::{Frame, Frames, Kind},
     lines::{self, Output, Tail},
-    runs::{Packet, Runs},
+    runs::Runs,
 };
 use crate::executors::SlotDied;
 
@@ -156,12 +156,12 @@ impl Child {
         }
     }
 
-    /// Has it run what `frame` says: it has nothing to do yet. A process that is gone is found out by [`Self::next`].
-    pub(super) async fn run(&mut self, frame: &[u8], working: Working) {
+    /// Has it run what `frame` says, as number `number`: it has nothing to do yet. A process that is gone is found out by [`Self::next`].
+    pub(super) async fn run(&mut self, number: u64, frame: &[u8], working: Working) {
         self.busy = true;
         self.working.send_replace(Some(working));
         if !self.runs.give(frame) {
-            self.runs.give_large();
+            self.runs.give_large(number);
             let _ = self.writer.write_all(frame).await;
         }
     }
@@ -171,14 +171,14 @@ impl Child {
         self.runs.give(frame)
     }
 
-    /// Takes back what it has not begun.
-    pub(super) fn take_back(&mut self) -> Vec<Packet> {
-        self.runs.take_back()
+    /// The run that it has not begun and begins next, if there is one.
+    pub(super) fn next_run(&mut self) -> Option<u64> {
+        self.runs.next()
     }
 
-    /// Has it run the first of what was taken back after all.
-    pub(super) fn run_again(&mut self, packet: &Packet) {
-        self.runs.give_again(packet);
+    /// Takes back what it has not begun, and tells which runs these are.
+    pub(super) fn take_back(&mut self) -> Vec<u64> {
+        self.runs.take_back()
     }
 
     /// The endings of what it has gone on from by itself.
@@ -217,7 +217,9 @@ impl Child {
 
     /// Ends it by force. Its template then ends what is in its process group.
     pub(super) fn kill(&self) {
-        self.signal(Signal::KILL);
+        if self.end.borrow().is_none() {
+            self.signal(Signal::KILL);
+        }
     }
 
     fn signal(&self, signal: Signal) {

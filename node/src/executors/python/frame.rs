@@ -10,6 +10,7 @@
 use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::Deserialize;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -39,6 +40,8 @@ pub(super) enum Kind {
     Lost = 6,
     /// To a process: whether the failure that it has told of is stored.
     Stored = 7,
+    /// To a process: run a task, whose frame comes over the other socket.
+    Large = 8,
     /// From the template: the application is loaded, and this is what it says.
     Loaded = 16,
     /// From the template: the application cannot be loaded.
@@ -73,6 +76,7 @@ impl Kind {
             5 => Self::Look,
             6 => Self::Lost,
             7 => Self::Stored,
+            8 => Self::Large,
             16 => Self::Loaded,
             17 => Self::Failed,
             18 => Self::Forked,
@@ -98,6 +102,13 @@ pub(super) struct Frame {
     pub(super) head: Bytes,
     /// Whatever the head says.
     pub(super) payload: Bytes,
+}
+
+/// The part of a head that says which run its frame is about.
+#[derive(Debug, Deserialize)]
+pub(super) struct Whose {
+    /// The number that its process has for it.
+    pub(super) run: u64,
 }
 
 /// What a peer sent is no frame.

@@ -12,7 +12,6 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use serde::Deserialize;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -22,7 +21,7 @@ use umbel_proto::{Outcome, TaskError};
 use super::{
     child::Child,
     failing::{self, Told},
-    frame::{self, Frame, Kind},
+    frame::{self, Frame, Kind, Whose},
     nursery::{Nursery, Pool},
     outcome::Done,
     request,
@@ -91,12 +90,6 @@ struct Driver {
     runs: HashMap<u64, mpsc::Sender<News>>,
     /// The runs that were told to end, and when the process is killed if they have not.
     doomed: BTreeMap<u64, Instant>,
-}
-
-/// The part of a frame's head that says whose it is.
-#[derive(Deserialize)]
-struct Whose {
-    run: u64,
 }
 
 impl Driver {

@@ -84,7 +84,7 @@ impl PythonSlot {
             let mut frame = BytesMut::new();
             request::write_lost(number, job, lost, &mut frame).map_err(|error| error.to_string())?;
             let mut child = self.child().await.map_err(|died| died.detail)?;
-            child.run(&frame, working(job)).await;
+            child.run(number, &frame, working(job)).await;
             while let Some(frame) = child.next().await {
                 if frame.kind == Kind::Done {
                     child.rest();
@@ -140,7 +140,7 @@ impl Slot for PythonSlot {
             return Ok(());
         }
         let mut child = self.child().await?;
-        child.run(&frame, working(&job)).await;
+        child.run(number, &frame, working(&job)).await;
         Batch::new(self, child, hand, Flight::new(run, number, job)).finish().await
     }
 

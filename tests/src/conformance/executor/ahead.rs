@@ -1,7 +1,11 @@
 //! What is promised of jobs that a slot is handed behind the one it runs. A slot that takes none keeps these promises by leaving
 //! them alone.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    pin::pin,
+    sync::Arc,
+};
 
 use tokio::sync::mpsc;
 use umbel::executors::{Executor, Given, HAND_MAX, Hand, Handed, Order, Told};
@@ -108,6 +112,73 @@ pub async fn what_has_not_begun_comes_back(executor: Arc<dyn Executor>) {
     assert_eq!(heard.returned, if takes_ahead { (1..9).collect() } else { Vec::new() });
     assert_eq!(heard.begun, Vec::<u64>::new());
     assert!(matches!(&heard.ended[..], [(0, outcome)] if matches!(outcome, Outcome::Revoked { .. })), "{:?}", heard.ended);
+    still_adds(&*executor, slot.as_mut()).await;
+}
+
+/// Whatever is called back, or ended by force, at whatever moment: each job ends once, or comes back and has not run. Method: everything is
+/// called back again and again while jobs run, what comes back is handed once more, and some are ended by force as they begin. A slot
+/// that mistook one for another would wait for one that never ends.
+pub async fn what_is_called_back_has_not_run(executor: Arc<dyn Executor>) {
+    const JOBS: u64 = 3000;
+    let mut slot = open(&*executor).await;
+    let mut waiting: VecDeque<u64> = (0..JOBS).collect();
+    let mut ended = BTreeMap::new();
+    while let Some(first) = waiting.pop_front() {
+        let takes_ahead = slot.takes_ahead();
+        let (to_run, ends) = adding(&*executor, first);
+        let (hand_end, to, mut told) = Hand::new();
+        let mut there = BTreeMap::from([(first, ends)]);
+        let mut take = |told: Told, waiting: &mut VecDeque<u64>| {
+            match told {
+                // It may have ended by now.
+                Told::Began(run) if run % 100 == 99 => drop(there[&run].orders.send(Order::Terminate)),
+                Told::Began(_) => {}
+                Told::Ended { run, outcome, .. } => {
+                    assert!(there.remove(&run).is_some(), "{run} ended and was not there");
+                    assert!(ended.insert(run, *outcome).is_none(), "{run} ended twice");
+                }
+                Told::Returned(runs) => {
+                    for run in runs.into_iter().rev() {
+                        assert!(there.remove(&run).is_some(), "{run} came back and was not there");
+                        waiting.push_front(run);
+                    }
+                }
+            }
+            while takes_ahead && there.len() <= HAND_MAX / 2 {
+                let Some(run) = waiting.pop_front() else { break };
+                let (given, ends) = adding(&*executor, run);
+                if to.try_send(Handed::Job(Box::new(given))).is_err() {
+                    waiting.push_front(run);
+                    break;
+                }
+                there.insert(run, ends);
+            }
+            let _ = to.try_send(Handed::Return);
+        };
+        take(Told::Returned(Vec::new()), &mut waiting);
+        let worked = soon("all that has begun to end", async {
+            let mut work = pin!(slot.work(to_run, hand_end));
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(news) = told.recv() => take(news, &mut waiting),
+                    worked = &mut work => break worked,
+                }
+            }
+        });
+        worked.await.expect("a slot that lives");
+        while let Ok(news) = told.try_recv() {
+            take(news, &mut waiting);
+        }
+        there.into_keys().rev().for_each(|run| waiting.push_front(run));
+    }
+    assert_eq!(ended.len() as u64, JOBS);
+    for (run, outcome) in ended {
+        match outcome {
+            Outcome::Revoked { .. } => assert_eq!(run % 100, 99, "{run} was not told to end"),
+            outcome => assert_eq!(value(outcome), Value::Int(i64::try_from(run).expect("small") + 1)),
+        }
+    }
     still_adds(&*executor, slot.as_mut()).await;
 }
 

@@ -16,7 +16,7 @@ from umbel_bootstrap import codec
 VERSION = 1
 
 # From the node.
-FORK, RUN, ORDER, STOP, LOOK, LOST, STORED = 1, 2, 3, 4, 5, 6, 7
+FORK, RUN, ORDER, STOP, LOOK, LOST, STORED, LARGE = 1, 2, 3, 4, 5, 6, 7, 8
 # To the node.
 LOADED, FAILED, FORKED, EXITED, READY, DONE, PROGRESS, LOG, LOOKED = 16, 17, 18, 19, 20, 21, 22, 23, 24
 FAILING, CALLED = 25, 26
@@ -24,9 +24,8 @@ FAILING, CALLED = 25, 26
 # As the node's own bound (`frame.rs`); a larger frame is a broken peer.
 FRAME_MAX = 256 << 20
 
-# As `runs.rs` has them.
+# As `runs.rs` has it.
 PACKET_MAX = 32 << 10
-LARGE = b"+"
 
 # Descriptors that come along are not for programs that tasks start.
 CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -61,10 +60,11 @@ class Runs:
             return None
 
     def read(self, size):
-        if size > len(LARGE):
-            return parse(self.buffer)
-        # It was too large for a packet.
-        return self.channel.receive() if size else None
+        if not size:
+            return None
+        frame = parse(self.buffer)
+        # One that is too large for a packet comes the other way.
+        return self.channel.receive() if frame[0] == LARGE else frame
 
     def tell(self, packed):
         """Sends an ending for the node to find. It looks for it, as it knows of the run that was received before."""
