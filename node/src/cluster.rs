@@ -161,6 +161,8 @@ struct Entry {
     news: (u64, Millis),
     /// How often there is news of it.
     pace: Pace,
+    /// How long it may be silent, as of the last news of anybody.
+    patience: Option<Millis>,
     /// The life of it that has held a lease.
     holder: Option<Millis>,
     /// Whether its lease had ended, and news of it was older than that, when the broker answered last.
@@ -203,6 +205,13 @@ impl Roster {
                 entry.audible = true;
             }
         }
+        self.weigh();
+    }
+
+    /// Says how long each may be silent.
+    fn weigh(&mut self) {
+        let nodes = self.entries.values().filter(|entry| entry.audible).count();
+        self.entries.values_mut().for_each(|entry| entry.patience = entry.pace.patience(nodes));
     }
 
     /// The heartbeats of those that gossip takes to live, by their addresses: higher ones are news.
@@ -214,6 +223,7 @@ impl Roster {
                 entry.news = (*heartbeat, now);
             }
         }
+        self.weigh();
     }
 
     /// Whether anybody is silent, or was and is doubted: then a view has to be made although nothing was heard.
@@ -353,7 +363,7 @@ impl Entry {
 
     /// Since when there has been no news of it, if it is heard, and news of it came so often before that this means something.
     fn quiet_since(&self, now: Millis) -> Option<Millis> {
-        let since = self.news.1 + self.pace.patience().filter(|_| self.audible)?;
+        let since = self.news.1 + self.patience.filter(|_| self.audible)?;
         (since <= now).then_some(since)
     }
 

@@ -30,6 +30,10 @@ pub const QUIET_MS: (Millis, Millis) = (800, 1_200);
 /// How many times as long as there usually is none, at least: with less, ten nodes that say much would doubt each other all the time.
 const QUIET_TIMES: f64 = 2.4;
 
+/// Up to how many nodes gossip has news of everybody several times a second. Where it has not, something is wrong, or keeps it busy: many
+/// that died a moment ago, a machine that is slow. Then it is no reason to wait for longer.
+pub const FEW: usize = 10;
+
 /// Longer pauses than this many milliseconds say nothing about how often there is news: something was in the way.
 const PAUSE_MAX: Millis = 1_000;
 
@@ -50,12 +54,12 @@ impl Pace {
         self.0 += (after.min(PAUSE_MAX) as f64 - self.0) / 8.0;
     }
 
-    /// How long it may be silent before the broker should be asked, in milliseconds; `None` where news comes so seldom that only the
-    /// detector of gossip can tell.
-    pub fn patience(&self) -> Option<Millis> {
+    /// How long it may be silent, as one of so many `nodes`, before the broker should be asked, in milliseconds; `None` where news comes so
+    /// seldom that only the detector of gossip can tell.
+    pub fn patience(&self, nodes: usize) -> Option<Millis> {
         let (least, most) = QUIET_MS;
         let patience = (self.0 * QUIET_TIMES).ceil() as Millis;
-        (patience <= most).then_some(patience.max(least))
+        (patience <= most || nodes <= FEW).then_some(patience.clamp(least, most))
     }
 }
 

@@ -131,9 +131,9 @@ impl Hearing {
         (self.count > 0.0).then(|| (now - self.last) as f64 / mean)
     }
 
-    /// Since when there has been no news of it, where that means something.
-    fn quiet_since(&self, now: Millis) -> Option<Millis> {
-        let since = self.last + self.pace.patience()?;
+    /// Since when there has been no news of it, one of so many, where that means something.
+    fn quiet_since(&self, nodes: usize, now: Millis) -> Option<Millis> {
+        let since = self.last + self.pace.patience(nodes)?;
         (since <= now).then_some(since)
     }
 }
@@ -282,7 +282,7 @@ impl Cluster<'_> {
                 None => continue,
             };
             let _ = if unheard { node.unheard.insert(other) } else { node.unheard.remove(&other) };
-            match hearing.quiet_since(now).or(unheard.then_some(now)) {
+            match hearing.quiet_since(self.plan.nodes, now).or(unheard.then_some(now)) {
                 Some(since) => {
                     node.silent.entry(other).or_insert((since, false));
                 }

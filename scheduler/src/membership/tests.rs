@@ -29,15 +29,17 @@ fn silence_and_a_renewal_that_is_overdue_are_a_death() {
 #[test]
 fn a_short_silence_means_something_where_news_is_frequent() {
     let mut pace = Pace::default();
-    assert_eq!(pace.patience(), None, "nothing is known yet");
+    assert_eq!(pace.patience(FEW + 1), None, "nothing is known yet");
+    assert_eq!(pace.patience(FEW), Some(1_200), "of few it is known that there is news all the time");
     (0..24).for_each(|_| pace.heard(250));
-    assert_eq!(pace.patience(), Some(800));
+    assert_eq!(pace.patience(FEW + 1), Some(800));
     pace.heard(30_000);
-    assert!(pace.patience().unwrap() < 900, "once is no habit: {pace:?}");
+    assert!(pace.patience(FEW + 1).unwrap() < 900, "once is no habit: {pace:?}");
     (0..24).for_each(|_| pace.heard(400));
-    assert!((900..=1_000).contains(&pace.patience().unwrap()), "gossip has much to say: {pace:?}");
+    assert!((900..=1_000).contains(&pace.patience(FEW + 1).unwrap()), "gossip has much to say: {pace:?}");
     (0..12).for_each(|_| pace.heard(900));
-    assert_eq!(pace.patience(), None, "a large cluster");
+    assert_eq!(pace.patience(FEW + 1), None, "a large cluster");
+    assert_eq!(pace.patience(FEW), Some(1_200), "a small one whose gossip is slow");
 }
 
 #[test]

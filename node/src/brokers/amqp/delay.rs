@@ -38,6 +38,12 @@ pub(super) fn exchange(rung: u32) -> String {
     format!("celery_delayed_{rung}")
 }
 
+/// The exchange that a message is sent to with so long a delay: that of its highest rung. Celery sends it to the top, from where each rung
+/// above would only pass it down, and the server would compare its key with two patterns at each.
+pub(super) fn entrance(seconds: u32) -> String {
+    exchange(seconds.max(1).ilog2())
+}
+
 /// Whole seconds of a delay, rounded down: the rest is waited for by the taker. Longer ones come by and are delayed again.
 pub(super) fn seconds(millis: Millis) -> u32 {
     u32::try_from(millis.max(0) / 1000).unwrap_or(MAX_SECONDS).min(MAX_SECONDS)
@@ -120,6 +126,13 @@ pub(super) async fn bind(channel: &Channel, queue: &QueueName) -> Result<(), Amq
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_enter_at_their_highest_rung() {
+        for (seconds, rung) in [(0, 0), (1, 0), (2, 1), (5, 2), (64, 6), (MAX_SECONDS, TOP)] {
+            assert_eq!(entrance(seconds), exchange(rung), "{seconds}");
+        }
+    }
 
     #[test]
     fn keys_are_celerys() {

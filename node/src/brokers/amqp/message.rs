@@ -183,7 +183,7 @@ impl Message {
 
     /// A copy that is delayed by so many seconds.
     pub(super) fn delayed(&self, queue: &str, seconds: u32, passage: &Passage) -> Result<Post, AmqpError> {
-        self.post(table::name(&delay::exchange(delay::TOP))?, table::name(&delay::key(seconds, queue))?, passage, None)
+        self.post(table::name(&delay::entrance(seconds))?, table::name(&delay::key(seconds, queue))?, passage, None)
     }
 
     /// A copy for the dead letters.
@@ -296,7 +296,7 @@ pub(super) fn post(publish: &Publish, way: Way<'_>) -> Result<Post, AmqpError> {
         own.insert("due".to_owned(), Value::Int(due));
         let seconds = delay::seconds(due - now);
         if seconds > 0 {
-            place = (table::name(&delay::exchange(delay::TOP))?, table::name(&delay::key(seconds, publish.route.queue.as_str()))?);
+            place = (table::name(&delay::entrance(seconds))?, table::name(&delay::key(seconds, publish.route.queue.as_str()))?);
         }
     }
     if !own.is_empty() {
