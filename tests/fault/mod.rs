@@ -15,4 +15,5 @@ mod python_ahead;
 mod redis;
 mod redis_nodes;
 mod redis_outages;
+mod redis_state;
 mod rig;

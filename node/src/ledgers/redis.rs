@@ -69,7 +69,7 @@ impl RedisLedger {
         for commit in prepared.iter().flatten() {
             self.write(commit, &mut batch);
         }
-        let mut outcomes = batch.send(&self.broker.link).await?.into_iter();
+        let mut outcomes = self.backend.send(batch, &self.broker.link).await?.into_iter();
         let mut answers = Vec::with_capacity(slice.len());
         for (commit, prepared) in slice.iter().zip(&mut prepared) {
             let Some(prepared) = prepared else {
@@ -84,6 +84,11 @@ impl RedisLedger {
                 Some(Outcome::Refused) => {
                     if let Fence::Delivery { tag, .. } = prepared.fence {
                         self.broker.let_go([tag.as_str()]);
+                    }
+                    for step in &prepared.steps {
+                        if let Step::Chord(step) = step {
+                            self.backend.was_refused(step);
+                        }
                     }
                     Answer::Refused
                 }

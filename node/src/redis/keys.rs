@@ -231,9 +231,40 @@ pub(crate) fn bound(member: &str) -> Option<(&str, &str, QueueName)> {
     }
 }
 
+/// Whether a routing key fits the key of a binding to a topic exchange: `*` is a word, `#` any number of them.
+pub(crate) fn fits(binding: &str, routing_key: &str) -> bool {
+    fn fit<'a>(mut binding: impl Iterator<Item = &'a str> + Clone, mut key: impl Iterator<Item = &'a str> + Clone) -> bool {
+        match binding.next() {
+            None => key.next().is_none(),
+            Some("#") => loop {
+                if fit(binding.clone(), key.clone()) {
+                    return true;
+                }
+                if key.next().is_none() {
+                    return false;
+                }
+            },
+            Some(word) => key.next().is_some_and(|next| word == "*" || word == next) && fit(binding, key),
+        }
+    }
+    fit(binding.split('.'), routing_key.split('.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn topics_fit_word_by_word() {
+        for (binding, fitting, others) in [
+            ("feed.#", &["feed.import", "feed.import.now"][..], &["food.import", "a.feed.import"][..]),
+            ("*.import", &["feed.import"], &["import", "a.feed.import"]),
+            ("#", &["a", "a.b"], &[]),
+            ("a.#.z", &["a.z", "a.b.z"], &["a.b"]),
+        ] {
+            assert!(fitting.iter().all(|key| fits(binding, key)) && !others.iter().any(|key| fits(binding, key)), "{binding}");
+        }
+    }
 
     #[test]
     fn channels_lead_back_to_tasks() {

@@ -23,6 +23,7 @@ use crate::{
         commit::{Batch, Complete, Members, Outcome, PartArguments, ResultsAt, complete},
         error::RedisError,
         keys::Keys,
+        link::Link,
         script::Script,
     },
 };
@@ -84,6 +85,10 @@ impl Known {
     fn forget(&self, group: &GroupId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.remove(group);
     }
+
+    fn forget_all(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = <(HashSet<GroupId>, VecDeque<GroupId>)>::default();
+    }
 }
 
 impl RedisBackend {
@@ -111,6 +116,26 @@ impl RedisBackend {
                 };
                 batch.part(&arguments);
             }
+        }
+    }
+
+    /// Sends commits with what [`Self::write_chord`] wrote. Where nobody knows whether they were carried out, or the server may have come back
+    /// with less than it had, bodies are sent anew.
+    ///
+    /// # Errors
+    /// As of [`Batch::send`].
+    pub(crate) async fn send(&self, batch: Batch, link: &Link) -> Result<Vec<Outcome>, RedisError> {
+        let sent = batch.send(link).await;
+        if sent.is_err() {
+            self.known.forget_all();
+        }
+        sent
+    }
+
+    /// A commit with this step was refused: nothing of it has come to the server.
+    pub(crate) fn was_refused(&self, step: &ChordStep) {
+        if let ChordStep::Part(part) = step {
+            self.known.forget(&part.group);
         }
     }
 
@@ -142,7 +167,7 @@ impl RedisBackend {
             batch.end();
         }
         let mut chords = Vec::new();
-        for (step, outcome) in steps.iter().zip(batch.send(&self.link).await?) {
+        for (step, outcome) in steps.iter().zip(self.send(batch, &self.link).await?) {
             let Outcome::Done(complete) = outcome else { continue };
             for chord in complete {
                 let body = match step {
@@ -183,7 +208,12 @@ impl RedisBackend {
                 return (0..).zip(list).map(|(rank, member)| Ok((Some(rank), bytes(member)?))).collect();
             }
         }
-        with_scores(answer::list(self.link.run(&range(&["WITHSCORES"])).await?, "a chord's parts")?)
+        let members = with_scores(answer::list(self.link.run(&range(&["WITHSCORES"])).await?, "a chord's parts")?)?;
+        if members.len() < count {
+            // A Celery worker of 5.6 has concluded it meanwhile, or they have expired.
+            return Err(RedisError::Unavailable(format!("of the {count} parts of chord {group} there are {}", members.len())));
+        }
+        Ok(members)
     }
 
     /// Makes sure that this process may conclude a chord, for some seconds more (5.7's EXTEND).
@@ -235,6 +265,13 @@ fn read_member(bytes: &[u8]) -> Option<(TaskId, PartResult)> {
     Some((TaskId::from(&*task), part_result(&State::by_name(&state), result)))
 }
 
+/// What cannot be read fails its chord: it will not be readable later either, and a chord that waits for that never ends.
+fn unreadable(bytes: &[u8]) -> (TaskId, PartResult) {
+    let text = String::from_utf8_lossy(bytes);
+    let error = TaskError::new("kombu.exceptions", "DecodeError", "what this member of the chord came to cannot be read");
+    (TaskId::from(text.split('"').nth(1).unwrap_or_default()), PartResult::Error(error))
+}
+
 fn part_result(state: &State, result: Value) -> PartResult {
     match state {
         State::Failure | State::Revoked => PartResult::Error(
@@ -255,15 +292,19 @@ async fn ready(backend: &RedisBackend, chord: Complete, body: Option<&Signature>
         let root_id = chord.root.as_ref().filter(|_| chord.last.as_ref() == Some(&task_id));
         ReadyPart { index, root_id: root_id.cloned(), task_id, result }
     };
-    let members = match chord.members {
-        Members::Here(list) => with_scores(list)?,
-        Members::There { count, ranked } => backend.members(&chord.group, count, ranked).await?,
+    let (members, most) = match chord.members {
+        Members::Here(list) => (with_scores(list)?, usize::MAX),
+        Members::There { count, ranked } => (backend.members(&chord.group, count, ranked).await?, count),
     };
     let mut counted = Vec::with_capacity(members.len());
     for (index, bytes) in members {
-        let (task, result) =
-            read_member(&bytes).ok_or_else(|| RedisError::Refused(format!("a part of chord {} cannot be read", chord.group)))?;
+        let (task, result) = read_member(&bytes).unwrap_or_else(|| unreadable(&bytes));
         counted.push(part(index, task, result));
+    }
+    if counted.len() > most {
+        // Since they were counted, a Celery worker of 5.6 has added one of a task that it ran again.
+        let mut seen = HashSet::new();
+        counted.retain(|part| seen.insert((part.task_id.clone(), part.index)));
     }
     let parts = match &chord.tree {
         Some(saved) => {

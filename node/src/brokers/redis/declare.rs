@@ -43,12 +43,16 @@ impl Shared {
         Ok(self.bound(&route.exchange, &route.routing_key).await?.unwrap_or_else(|| route.queue.clone()))
     }
 
-    /// The queue that is bound to an exchange with a routing key.
+    /// The queue that is bound to an exchange with a routing key, or with a pattern of a topic exchange that it fits.
     pub(super) async fn bound(&self, exchange: &str, routing_key: &str) -> Result<Option<QueueName>, RedisError> {
         let mut command = redis::cmd("SMEMBERS");
         command.arg(self.keys.kombu.binding(exchange));
         let mut members: Vec<String> = self.link.query(&command).await?;
         members.sort();
-        Ok(members.iter().filter_map(|member| keys::bound(member)).find(|(key, _, _)| *key == routing_key).map(|(_, _, queue)| queue))
+        let bindings = || members.iter().filter_map(|member| keys::bound(member));
+        let exact = bindings().find(|(key, _, _)| *key == routing_key);
+        // kombu writes a pattern down for topic exchanges only (`kombu/transport/virtual/exchange.py`).
+        let fits = || bindings().find(|(key, pattern, _)| !pattern.is_empty() && keys::fits(key, routing_key));
+        Ok(exact.or_else(fits).map(|(_, _, queue)| queue))
     }
 }

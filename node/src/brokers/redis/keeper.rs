@@ -124,7 +124,6 @@ async fn keep(shared: Weak<Shared>, session: Weak<Session>) {
             }
             if let Err(error) = plan.carry_out(&shared, &session).await {
                 tracing::debug!(node = %session.node, "the lease cannot be looked after now: {error}");
-                plan.renew_at = Instant::now() + session.lease.min(RENEW_MAX) / 8;
             }
         }
         tokio::select! {
@@ -160,8 +159,10 @@ impl Plan {
 
     async fn carry_out(&mut self, shared: &Arc<Shared>, session: &Session) -> Result<(), RedisError> {
         if self.renew_at <= Instant::now() {
+            self.renew_at = Instant::now() + session.lease.min(RENEW_MAX) / 8;
             self.renew(shared, session).await?;
         }
+        // What is done besides has a time to be tried again at before it is begun: should it fail, the lease is renewed all the same.
         if self.rescue_at.is_some_and(|at| at <= Instant::now()) {
             self.rescue_at = None;
             if !shared.rescue().await? {
@@ -174,6 +175,7 @@ impl Plan {
             self.promote_at = shared.next_due().await?.map(|until| Instant::now() + until);
         }
         if self.promote_at.is_some_and(|at| at <= Instant::now()) {
+            self.promote_at = Some(Instant::now() + CLOCK_GRACE);
             self.promote_at = shared.promote().await?.map(|until| Instant::now() + until.max(Duration::from_millis(1)));
         }
         if self.sweep_at <= Instant::now() {

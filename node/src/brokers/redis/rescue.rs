@@ -26,6 +26,9 @@ const SLICE: usize = 500;
 /// How many scheduled messages become ready in one step.
 const DUE: usize = 1000;
 
+/// How much later what is due is tried again whose list is a key of another type, in milliseconds.
+const REFUSED_MS: u64 = 60_000;
+
 /// How long one rescuer keeps others off. They would do no harm, but the order would suffer.
 const RESCUE_MS: u64 = 3000;
 
@@ -87,7 +90,15 @@ impl Shared {
             if returns.is_empty() {
                 return Ok(count);
             }
-            count += self.bring_back(returns).await?;
+            let (held, brought) = (returns.len(), self.bring_back(returns).await?);
+            count += brought;
+            if brought == 0 {
+                tracing::warn!(
+                    held,
+                    "messages cannot go back to their queues, whose lists are keys of another type; the next look tries again"
+                );
+                return Ok(count);
+            }
         }
     }
 
@@ -134,11 +145,16 @@ impl Shared {
     pub(super) async fn promote(&self) -> Result<Option<Duration>, RedisError> {
         loop {
             let mut call = PROMOTE.call(1);
-            call.arg(self.keys.schedules()).arg(self.keys.prefix()).arg(DUE);
-            let answer = answer::list(self.link.script(&PROMOTE, &call).await?, "a look at the schedule")?;
+            call.arg(self.keys.schedules()).arg(self.keys.prefix()).arg(DUE).arg(REFUSED_MS);
+            let mut answer = answer::list(self.link.script(&PROMOTE, &call).await?, "a look at the schedule")?;
+            let refused = answer.pop().and_then(answer::text).ok_or_else(|| RedisError::strange("a look at the schedule"))?;
             let [Value::Int(moved), Value::Int(now), Value::Int(next)] = answer[..] else {
                 return Err(RedisError::strange("a look at the schedule"));
             };
+            if !refused.is_empty() {
+                let pause = Duration::from_millis(REFUSED_MS);
+                tracing::error!(list = %refused, "messages are due and their list cannot be written to; trying again in {pause:?}");
+            }
             if next < 0 {
                 return Ok(None);
             }

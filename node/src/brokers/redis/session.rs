@@ -184,7 +184,7 @@ impl Session {
     pub(super) async fn take(&self, shared: &Shared, wanted: &Wanted, count: u32) -> Result<Taken, RedisError> {
         let mut taking = self.taking.lock().await;
         if taking.doubt {
-            let adopted = self.adopt(shared, &mut taking, wanted.subscription).await?;
+            let Some(adopted) = self.adopt(shared, &mut taking, wanted.subscription).await? else { return Ok(Taken::default()) };
             taking.doubt = false;
             if !adopted.is_empty() {
                 return Ok(Taken { deliveries: adopted, paused: Vec::new() });
@@ -242,12 +242,17 @@ impl Session {
         Ok(Taken { deliveries, paused })
     }
 
-    /// Finds what the session holds without this process knowing, and makes sure that no take from before comes late.
-    async fn adopt(&self, shared: &Shared, taking: &mut Taking, subscription: u64) -> Result<Vec<Delivery>, RedisError> {
+    /// Finds what the session holds without this process knowing, and makes sure that no take from before comes late. `None` when
+    /// the server does not know the session any more, which the next renewal will find.
+    async fn adopt(&self, shared: &Shared, taking: &mut Taking, subscription: u64) -> Result<Option<Vec<Delivery>>, RedisError> {
         taking.taker += 1;
-        let mut call = ADOPT.call(2);
-        call.arg(shared.keys.takers()).arg(shared.keys.kombu.unacked()).arg(&*self.name()).arg(taking.taker);
-        let fields = answer::list(shared.link.script(&ADOPT, &call).await?, "an adoption")?;
+        let mut call = ADOPT.call(3);
+        call.arg(shared.keys.takers()).arg(shared.keys.kombu.unacked()).arg(shared.keys.leases()).arg(&*self.name()).arg(taking.taker);
+        let answer = shared.link.script(&ADOPT, &call).await?;
+        if answer == Value::Nil {
+            return Ok(None);
+        }
+        let fields = answer::list(answer, "an adoption")?;
         let mut fields: Vec<String> = fields.into_iter().filter_map(answer::text).filter(|field| !shared.is_held(field)).collect();
         fields.sort_by_key(|field| field.rsplit(':').next().and_then(|number| number.parse::<u64>().ok()));
         let entries = shared.entries(fields.iter().map(String::as_str)).await?;
@@ -262,6 +267,6 @@ impl Session {
         if !adopted.is_empty() {
             tracing::info!(node = %self.node, count = adopted.len(), "messages whose taking was not heard of have been found");
         }
-        Ok(adopted)
+        Ok(Some(adopted))
     }
 }

@@ -23,8 +23,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local here = broker_db
 local function use(db) if db ~= here then redis.call('SELECT', db) here = db end end
 
--- First look: where commits begin, and which deliveries are still held.
+-- First look: where commits begin, which deliveries are still held, and whether lists and chords can be written to: Redis takes nothing back
+-- of a script that fails, so what would fail on a key of another type fails here, before anything is written.
 local starts, fields, field_of = {}, {}, {}
+local lists, groups = {}, {}
 local at = 11
 for c = 1, commits do
   starts[c] = at
@@ -33,7 +35,18 @@ for c = 1, commits do
   at = at + 1 + fence_width[kind]
   local effects = tonumber(ARGV[at])
   at = at + 1
-  for _ = 1, effects do at = at + 1 + width[ARGV[at]] end
+  for _ = 1, effects do
+    local code = ARGV[at]
+    if code == 'P' or code == 'Q' then lists[ARGV[at + 1]] = true
+    elseif code == 'A' or code == 'H' or code == 'N' then groups[ARGV[at + 1]] = true end
+    at = at + 1 + width[code]
+  end
+end
+for list in pairs(lists) do redis.call('LLEN', list) end
+if next(groups) then
+  use(results_db)
+  for p in pairs(groups) do redis.call('ZCARD', p .. '.j') end
+  use(broker_db)
 end
 local scores = {}
 for from = 1, #fields, 4000 do

@@ -135,11 +135,11 @@ end
 local function conclude(p, group, failed)
   local holder = redis.call('GET', p .. '.c')
   if holder == 'done' or (holder and holder ~= token) then return false end
-  if not holder then
-    -- The claim has run out and nobody has taken it since.
-    local size = redis.call('GET', p .. '.s')
-    if not size or count_parts(p) < need(p, size) then return false end
-  end
+  -- Without its size it was concluded by a Celery worker of 5.6, which asks nobody.
+  local size = redis.call('GET', p .. '.s')
+  if not size then return false end
+  -- Without a holder the claim has run out and nobody has taken it since.
+  if not holder and count_parts(p) < need(p, size) then return false end
   redis.call('DEL', p .. '.s')
   -- Thousands of parts are taken apart beside the server's other work.
   if not failed then redis.call('UNLINK', p .. '.j', p .. '.t', p .. '.d') end

@@ -1,0 +1,113 @@
+//! What others have put into Redis, or taken away: it harms what it is about, and nothing else.
+
+use std::time::Duration;
+
+use umbel::{
+    brokers::{Backbone, redis::RedisBroker},
+    redis::{RedisOptions, Target},
+    scheduler::{Commit, Effect, Fence},
+};
+use umbel_tests::{
+    conformance::making::{self, id, message, now, open, part, scheduled, subscribe},
+    servers::redis::RedisServer,
+    wait::{soon, until, until_async},
+};
+
+/// Longer than it takes to renew.
+const LEASE: Duration = Duration::from_secs(2);
+
+async fn backbone(server: &RedisServer) -> Backbone {
+    let broker = RedisBroker::open(Target::parse(&server.url(0)).unwrap(), RedisOptions::default());
+    until_async("the broker can be used", || async { broker.ready().await.ok() }).await;
+    Backbone::redis(broker, Target::parse(&server.url(0)).unwrap(), RedisOptions::default())
+}
+
+/// Makes a queue's list a key of another type.
+fn spoil(server: &RedisServer, queue: &str) {
+    let _: i64 = server.ask(&["HSET", queue, "somebody", "else's"]);
+}
+
+/// Goal: what is due and cannot be moved keeps neither what others wait for, nor the lease of whoever moves it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_moved_stops_nothing_else() {
+    let server = RedisServer::default();
+    let Backbone { broker, .. } = backbone(&server).await;
+    spoil(&server, "bad");
+    making::publish(&*broker, vec![scheduled("bad", "b", now() + 200), scheduled("good", "g", now() + 400)]).await;
+    let mut subscription = subscribe(&*broker, "node", &["good"], LEASE).await;
+    assert_eq!(id(&making::fetch_one(&mut subscription).await), "g");
+    let ends = |server: &RedisServer| server.ask::<Vec<(String, f64)>>(&["ZRANGE", "umbel:leases", "0", "-1", "WITHSCORES"])[0].1;
+    let first = ends(&server);
+    until("the lease goes on", || (ends(&server) > first).then_some(()));
+    assert_eq!(server.ask::<i64>(&["HLEN", "umbel:scheduled:bad"]), 1, "it is still there, for later");
+}
+
+/// Goal: commits that are carried out together are carried out together or not at all, also where one of them cannot be. Method: all of them
+/// are sent again, as the aggregator does one by one; the good one must not be there twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_fails_has_done_nothing() {
+    let server = RedisServer::default();
+    let Backbone { ledger, .. } = backbone(&server).await;
+    spoil(&server, "bad");
+    let _: i64 = server.ask(&["RPUSH", "celery-taskset-meta-spoilt.j", "somebody else's"]);
+    let good = || open(vec![Effect::Publish(Box::new(message("good", "g")))]);
+    for bad in [open(vec![Effect::Publish(Box::new(message("bad", "b")))]), open(vec![part("spoilt", 0, "p")])] {
+        assert!(soon("an answer", ledger.commit(vec![good(), bad])).await.is_err());
+        assert_eq!(server.ask::<i64>(&["LLEN", "good"]), 0);
+    }
+}
+
+/// Goal: what is given back and cannot be stays where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_go_back_is_not_lost() {
+    let server = RedisServer::default();
+    let Backbone { broker, .. } = backbone(&server).await;
+    making::publish(&*broker, vec![message("q", "m")]).await;
+    let mut subscription = subscribe(&*broker, "node", &["q"], LEASE).await;
+    let taken = making::fetch_one(&mut subscription).await;
+    spoil(&server, "q");
+    drop(taken);
+    // The others of the session are given back as well.
+    let _ = soon("closing", subscription.close()).await;
+    assert_eq!(server.ask::<i64>(&["HLEN", "unacked"]), 1);
+    let _: i64 = server.ask(&["DEL", "q"]);
+    let mut other = subscribe(&*broker, "other", &["q"], LEASE).await;
+    assert_eq!(id(&making::fetch_one(&mut other).await), "m");
+}
+
+/// Goal: a chord's body is there however often the request that brings it is not heard. Method: the first attempt meets no server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_comes_with_the_attempt_that_arrives() {
+    let mut server = RedisServer::durable();
+    let Backbone { ledger, .. } = backbone(&server).await;
+    server.stop();
+    let attempt = || ledger.commit(vec![open(vec![part("g", 0, "a")])]);
+    assert!(soon("an answer", attempt()).await.is_err());
+    server.restart();
+    until_async("the part is recorded", || async { attempt().await.ok() }).await;
+    assert_eq!(server.ask::<i64>(&["HEXISTS", "umbel:bodies", "g"]), 1);
+    // One that is refused has brought nothing either.
+    let refused = Commit { fence: Fence::Chord { group: "none".into(), failed: false }, effects: vec![part("h", 0, "a")] };
+    soon("an answer", ledger.commit(vec![refused])).await.unwrap();
+    soon("an answer", ledger.commit(vec![open(vec![part("h", 0, "a")])])).await.unwrap();
+    assert_eq!(server.ask::<i64>(&["HEXISTS", "umbel:bodies", "h"]), 1);
+}
+
+/// Goal: a session that the server has forgotten takes nothing: what it took would be nobody's. Method: a take is left in doubt, and
+/// the leases are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_forgotten_takes_nothing() {
+    let server = RedisServer::default();
+    let Backbone { broker, .. } = backbone(&server).await;
+    let mut subscription = subscribe(&*broker, "node", &["q"], LEASE).await;
+    // The answer is not waited for.
+    server.freeze();
+    assert!(tokio::time::timeout(Duration::from_millis(50), subscription.fetch(1)).await.is_err());
+    server.thaw();
+    let _: i64 = server.ask(&["DEL", "umbel:leases", "umbel:takers"]);
+    making::publish(&*broker, vec![message("q", "m")]).await;
+    assert_eq!(id(&making::fetch_one(&mut subscription).await), "m");
+    let held: Vec<String> = server.ask(&["HKEYS", "unacked"]);
+    let sessions: Vec<String> = server.ask(&["ZRANGE", "umbel:leases", "0", "-1"]);
+    assert!(sessions.iter().any(|session| held[0].starts_with(&format!("umbel:{session}:"))), "{held:?} is not of {sessions:?}");
+}
