@@ -12,6 +12,7 @@ mod endings;
 mod faulty;
 mod python;
 mod python_ahead;
+mod python_ends;
 mod redis;
 mod redis_nodes;
 mod redis_outages;

@@ -101,9 +101,7 @@ impl<'a> Batch<'a> {
                     Some(frame) => {
                         self.passed();
                         if let Err(problem) = self.hear(frame).await {
-                            // What it has begun is known once it is dead.
-                            self.child.kill();
-                            self.broken.get_or_insert(problem);
+                            self.breaks(problem);
                         }
                     }
                     None => match self.died().await? {
@@ -205,11 +203,17 @@ impl<'a> Batch<'a> {
     fn passed(&mut self) {
         if self.flights.len() > 1 {
             for frame in self.child.passed() {
-                if let Err(problem) = self.done(frame) {
-                    tracing::error!("a Python process told the end of a run as no one can: {problem}");
+                if let Err(problem) = frame.and_then(|frame| self.done(frame)) {
+                    self.breaks(problem);
                 }
             }
         }
+    }
+
+    /// Nobody understands the process, so it has to go. What it has begun is known once it is dead.
+    fn breaks(&mut self, problem: String) {
+        self.child.kill();
+        self.broken.get_or_insert(problem);
     }
 
     async fn hear(&mut self, frame: Frame) -> Result<(), String> {

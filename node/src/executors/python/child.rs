@@ -182,7 +182,7 @@ impl Child {
     }
 
     /// The endings of what it has gone on from by itself.
-    pub(super) fn passed(&mut self) -> Vec<Frame> {
+    pub(super) fn passed(&mut self) -> Vec<Result<Frame, String>> {
         self.runs.passed()
     }
 

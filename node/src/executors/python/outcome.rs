@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use umbel_proto::{Limits, Map, Options, Outcome, ResultTuple, Retry, Signature, TaskError, Value, codec::Serializer};
 
-use super::frame::Frame;
+use super::frame::{Frame, Whose};
 
 /// The head of a frame that tells how a run ended: `bootstrap/tracer.py::Ending`.
 #[derive(Debug, Deserialize)]
@@ -27,6 +27,9 @@ pub(super) struct Done {
     requeue: bool,
     #[serde(default)]
     reason: String,
+    /// Why the rest of the head cannot be read.
+    #[serde(skip)]
+    problem: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -41,12 +44,32 @@ enum Kind {
 }
 
 impl Done {
-    /// Reads the head of `frame`.
+    /// Reads the head of `frame`. Where that cannot be read but says whose end it is, that one has ended all the same.
     ///
     /// # Errors
-    /// When the process does not speak the protocol.
+    /// When nobody can tell whose end it is.
     pub(super) fn read(frame: &Frame) -> Result<Self, String> {
-        serde_json::from_slice(&frame.head).map_err(|error| format!("it told the end of a run as no one can: {error}"))
+        serde_json::from_slice(&frame.head).or_else(|error| match serde_json::from_slice(&frame.head) {
+            Ok(Whose { run }) => Ok(Self::unreadable(run, error.to_string())),
+            Err(_) => Err(format!("it told the end of a run as no one can: {error}")),
+        })
+    }
+
+    fn unreadable(run: u64, problem: String) -> Self {
+        Self {
+            run,
+            took: None,
+            outcome: Kind::Failure,
+            retire: false,
+            delegated: false,
+            content_type: None,
+            children: Vec::new(),
+            traceback: None,
+            countdown: None,
+            requeue: false,
+            reason: String::new(),
+            problem: Some(problem),
+        }
     }
 
     /// What the run came to. What cannot be understood is the task's failure: its process has done its part.
@@ -59,6 +82,9 @@ impl Done {
     }
 
     fn read_outcome(self, frame: &Frame) -> Result<Outcome, String> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
         let plain = |serializer: Serializer| serializer.decode(&frame.payload, Limits::default()).map_err(|error| error.to_string());
         Ok(match self.outcome {
             Kind::Success => {

@@ -83,14 +83,12 @@ impl Runs {
         runs
     }
 
-    /// The frames that have come.
-    pub(super) fn passed(&mut self) -> Vec<Frame> {
+    /// The frames that have come, or what came instead.
+    pub(super) fn passed(&mut self) -> Vec<Result<Frame, String>> {
         let mut frames = Vec::new();
         while let Some(size) = receive(&self.ours, &mut self.buffer, RecvFlags::empty()) {
-            match frame::parse(&mut BytesMut::from(&self.buffer[..size])) {
-                Ok(frame) => frames.extend(frame),
-                Err(error) => tracing::error!("{error}"),
-            }
+            let frame = frame::parse(&mut BytesMut::from(&self.buffer[..size])).map_err(|error| error.to_string());
+            frames.push(frame.and_then(|frame| frame.ok_or_else(|| "it told a part of the end of a run".to_owned())));
         }
         frames
     }

@@ -11,6 +11,7 @@ threads go through the same code. It is given the function's value, or its excep
 import inspect
 import logging
 import sys
+from datetime import timedelta
 from functools import partial
 
 from billiard.einfo import ExceptionInfo
@@ -250,12 +251,12 @@ def retried(task, context, run, exc):
         attempt, run.attempt = run.attempt, None
     guard(task.on_retry, exc.exc, context.id, context.args, context.kwargs, einfo)
     signals.task_retry.send(sender=task, request=context, reason=exc, einfo=einfo)
-    head = {"traceback": einfo.traceback, "countdown": delay(task.app, exc.when)}
     said = {"error": exception(exc.exc) if isinstance(exc.exc, BaseException) else None}
     # One that was raised by hand, as a task may, asks for an attempt as this one.
     if attempt is not None:
         said.update(args=attempt.args, kwargs=attempt.kwargs, options=attempt.options)
     try:
+        head = {"traceback": einfo.traceback, "countdown": delay(task.app, exc.when)}
         payload = json_dumps(said).encode()
     except Exception as error:
         raised = Reject(error, requeue=False)
@@ -265,9 +266,13 @@ def retried(task, context, run, exc):
 
 def delay(app, when):
     """Seconds until the next attempt; a point in time counts from now, nothing leaves it to the task's options."""
-    if when is None or isinstance(when, (int, float)):
-        return when
+    if when is None:
+        return None
     now = app.now()
+    if isinstance(when, (int, float)):
+        # There is no such time as in infinitely many seconds: it raises, as in Celery.
+        now + timedelta(seconds=when)
+        return float(when)
     when = when if when.tzinfo else when.replace(tzinfo=now.tzinfo)
     return max(0.0, (when - now).total_seconds())
 

@@ -6,7 +6,9 @@ All numbers are big-endian; the first length counts everything behind itself. He
 payloads are bodies and results in whatever serializer they came in, and nobody on the way looks into them.
 """
 
+import codecs
 import json
+import math
 import socket
 import struct
 import threading
@@ -32,7 +34,10 @@ CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 PREFIX = struct.Struct(">IBBI")
 LOADS = codec.decoder()
-DUMPS = codec.encoder(json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=repr))
+DUMPS = codec.encoder(json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=repr))
+
+# Halves of surrogate pairs, which stand for bytes in names of files and have no form in UTF-8, look as Python itself prints them.
+codecs.register_error("umbel", lambda error: ("".join("\\\\u%04x" % ord(half) for half in error.object[error.start : error.end]), error.end))
 
 
 class ProtocolError(Exception):
@@ -164,8 +169,21 @@ def parse(buffer):
 
 
 def pack(kind, head, payload=b""):
-    """A frame as bytes."""
-    return pack_bytes(kind, DUMPS(head).encode("utf-8", "surrogatepass"), payload)
+    """A frame as bytes. The node can read every head, whatever of the application's got into it."""
+    try:
+        text = DUMPS(head)
+    except ValueError:
+        text = DUMPS(finite(head))
+    return pack_bytes(kind, text.encode("utf-8", "umbel"), payload)
+
+
+def finite(value):
+    """The same without numbers that JSON has no form for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def pack_bytes(kind, head, payload):

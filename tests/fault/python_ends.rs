@@ -1,0 +1,114 @@
+//! Ends of Python tasks that no one can read, and those of the processes that tell of them, while other tasks are behind.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+
+use umbel::{
+    executors::{
+        Executor, Given, Hand, Handed, Opening, Slot, Told,
+        python::{PythonExecutor, PythonOptions},
+    },
+    proto::{Outcome, Value},
+};
+use umbel_tests::{
+    conformance::executor::{Ends, job},
+    python,
+    wait::soon,
+};
+
+/// How many are handed behind the first.
+const BEHIND: u64 = 3;
+
+async fn executor() -> Arc<dyn Executor> {
+    let mut options = PythonOptions::new("python_ends_tasks", python::interpreter("5.7"));
+    options.directory = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("fault"));
+    Arc::new(PythonExecutor::start(options).await.unwrap().0)
+}
+
+fn given(executor: &dyn Executor, run: u64, task: &str, args: &[Value]) -> (Given, Ends) {
+    let (job, ends) = job(executor, task, args);
+    (Given { run, job }, ends)
+}
+
+/// What a slot tells that runs a task with others behind, which write their numbers into `file`.
+#[derive(Debug)]
+struct Heard {
+    ended: BTreeMap<u64, Outcome>,
+    returned: Vec<u64>,
+    /// Those that have run.
+    ran: Vec<u64>,
+}
+
+async fn work(executor: &dyn Executor, slot: &mut dyn Slot, task: &str, args: &[Value]) -> Heard {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("ran");
+    let (first, _ends) = given(executor, 0, task, args);
+    let (hand, to, mut told) = Hand::new();
+    let mut kept = Vec::new();
+    for run in 1..=BEHIND {
+        let args = [Value::Int(i64::try_from(run).unwrap()), Value::from(file.to_str().unwrap())];
+        let (next, ends) = given(executor, run, "ends.marks", &args);
+        to.try_send(Handed::Job(Box::new(next))).unwrap();
+        kept.push(ends);
+    }
+    soon("the work to be done", slot.work(first, hand)).await.unwrap();
+    let mut heard = Heard { ended: BTreeMap::new(), returned: Vec::new(), ran: Vec::new() };
+    while let Ok(news) = told.try_recv() {
+        match news {
+            Told::Ended { run, outcome, .. } => assert!(heard.ended.insert(run, *outcome).is_none(), "{run} ended twice"),
+            Told::Returned(runs) => heard.returned.extend(runs),
+            Told::Began(run) => assert!(heard.ended.contains_key(&(run - 1)), "{run} began before the one before it had ended"),
+        }
+    }
+    heard.ran = fs::read_to_string(&file).unwrap_or_default().lines().map(|line| line.parse().unwrap()).collect();
+    heard
+}
+
+/// The failure of the first, once others have begun behind it; they end well, or come back and have not begun.
+async fn failure(task: &str, args: &[Value]) -> (String, String) {
+    let executor = executor().await;
+    let mut slot = soon("a slot", executor.open(Opening::default())).await.unwrap();
+    let mut last = None;
+    for _ in 0..10 {
+        let mut heard = work(&*executor, &mut *slot, task, args).await;
+        last = heard.ended.remove(&0);
+        for (run, outcome) in &heard.ended {
+            assert!(matches!(outcome, Outcome::Success { .. }), "{run}: {outcome:?}");
+        }
+        assert!(heard.ran.iter().copied().eq(heard.ended.keys().copied()), "{heard:?}");
+        assert!(heard.returned.iter().all(|run| !heard.ran.contains(run)), "{heard:?}");
+        if !heard.ended.is_empty() {
+            break;
+        }
+    }
+    match last {
+        Some(Outcome::Failure(error)) => (error.exc_type, format!("{:?} {:?}", error.exc_message, error.traceback)),
+        Some(Outcome::Reject { requeue: false, reason }) => ("Reject".to_owned(), reason),
+        other => panic!("no failure: {other:?}"),
+    }
+}
+
+/// Goal: what a task raises is its failure also where its text is none in UTF-8, and the slot goes on behind it.
+#[tokio::test]
+async fn text_that_is_no_text_is_told() {
+    let (kind, text) = failure("ends.unnamed", &[]).await;
+    assert_eq!(kind, "ValueError");
+    assert!(text.contains("ValueError: \\\\udcff"), "{text}");
+}
+
+/// Goal: an attempt at a time that never comes is refused as Celery refuses it, and the slot goes on behind it.
+#[tokio::test]
+async fn a_retry_that_never_comes_is_refused() {
+    let (kind, text) = failure("ends.never", &[]).await;
+    assert_eq!(kind, "Reject");
+    assert!(text.contains("cannot convert float infinity to integer"), "{text}");
+}
+
+/// Goal: a run whose end says nothing but its number has failed, and the slot goes on behind it.
+#[tokio::test]
+async fn an_end_that_cannot_be_read_is_a_failure() {
+    for aloud in [false, true] {
+        let (kind, text) = failure("ends.garbled", &[Value::from("{\"run\":NUMBER,\"outcome\":7}"), Value::Bool(aloud)]).await;
+        assert_eq!(kind, "DecodeError");
+        assert!(text.contains("the task's end cannot be read"), "{text}");
+    }
+}

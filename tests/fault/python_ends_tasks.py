@@ -1,0 +1,44 @@
+"""Tasks that end in ways that are hard to tell of, and one that writes its number into the file that it is given."""
+
+import os
+import time
+
+from celery import Celery
+from umbel_bootstrap import wire
+
+app = Celery("python_ends_tasks", broker="memory://", set_as_current=True)
+
+
+@app.task(name="ends.unnamed")
+def unnamed():
+    """Raises what `os.listdir` calls a file whose name is no UTF-8."""
+    time.sleep(0.002)  # workload
+    raise ValueError(os.fsdecode(b"\xff"))
+
+
+@app.task(name="ends.never", bind=True)
+def never(self):
+    time.sleep(0.002)  # workload
+    raise self.retry(countdown=float("inf"))
+
+
+@app.task(name="ends.garbled", bind=True)
+def garbled(self, head, aloud):
+    """Its end is told by this head. It goes by the process's channel if it has told of more before."""
+    host = self.request._umbel_run.host
+    pack = host.pack
+
+    def garble(number, ending, begun=None):
+        host.pack, host.spoke = pack, aloud
+        return wire.pack_bytes(wire.DONE, head.replace("NUMBER", str(number)).encode(), b"")
+
+    host.pack = garble
+    time.sleep(0.002)  # workload
+
+
+@app.task(name="ends.marks")
+def marks(number, file):
+    with open(file, "a") as written:
+        written.write(f"{number}\n")
+    time.sleep(0.05)  # workload
+    return number
