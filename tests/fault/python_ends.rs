@@ -112,3 +112,24 @@ async fn an_end_that_cannot_be_read_is_a_failure() {
         assert!(text.contains("the task's end cannot be read"), "{text}");
     }
 }
+
+/// Goal: a process that nobody understands is lost with what it has begun, and with nothing else: what comes back has not begun.
+#[tokio::test]
+async fn nothing_comes_back_that_has_begun() {
+    let executor = executor().await;
+    let mut slot = soon("a slot", executor.open(Opening::default())).await.unwrap();
+    for aloud in [false, true] {
+        let mut behind = 0;
+        for _ in 0..10 {
+            let heard = work(&*executor, &mut *slot, "ends.garbled", &[Value::from("{}"), Value::Bool(aloud)]).await;
+            assert!(matches!(heard.ended[&0], Outcome::WorkerLost { .. }), "{heard:?}");
+            assert!(heard.returned.iter().all(|run| !heard.ran.contains(run) && !heard.ended.contains_key(run)), "{heard:?}");
+            assert!(heard.ran.iter().all(|run| heard.ended.contains_key(run)), "{heard:?}");
+            behind += heard.ran.len();
+            if behind > 1 {
+                break;
+            }
+        }
+        assert!(behind > 0, "none has begun behind it");
+    }
+}

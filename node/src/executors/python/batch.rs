@@ -16,7 +16,6 @@ use std::{
 
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
-use umbel_proto::Outcome;
 
 use super::{
     child::Child,
@@ -308,14 +307,18 @@ impl<'a> Batch<'a> {
         // What it has begun is known for certain only when it is dead.
         self.child.kill();
         let epitaph = self.child.epitaph().await;
-        let detail = self.broken.take().unwrap_or(epitaph);
         self.passed();
         let back = self.child.take_back();
+        if self.broken.is_some() {
+            // It may have told the end of the first one as no one can, and gone on.
+            self.returned(&back);
+        } else if !self.flights.is_empty() {
+            self.return_behind(1);
+        }
+        let detail = self.broken.take().unwrap_or(epitaph);
         let Some(Flight { run, number, job, tries, heard }) = self.flights.pop_front() else { return Ok(None) };
-        self.return_behind(0);
-        let begun = !back.contains(&number);
         drop(self.child);
-        if !begun && tries < TRIES {
+        if back.contains(&number) && tries < TRIES {
             let number = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let mut frame = BytesMut::new();
             if request::write(number, &job, &mut frame).is_ok() {
@@ -327,8 +330,20 @@ impl<'a> Batch<'a> {
         }
         let lost = Lost { limit: None, detail };
         self.slot.tell_of(&job, &lost).await;
-        let outcome = self.failed.map_or(Outcome::WorkerLost { detail: lost.detail }, |failed| failed.outcome(&job));
+        let outcome = self.failed.map_or_else(|| lost.outcome(), |failed| failed.outcome(&job));
         self.hand.tell(Told::Ended { run, outcome: Box::new(outcome), took: None });
+        for Flight { run, number, mut job, .. } in self.flights {
+            job.begins(clock::now());
+            self.hand.tell(Told::Began(run));
+            let outcome = match self.early.remove(&number) {
+                Some((done, frame)) => end(done, &frame, None, &job),
+                None => {
+                    self.slot.tell_of(&job, &lost).await;
+                    lost.outcome()
+                }
+            };
+            self.hand.tell(Told::Ended { run, outcome: Box::new(outcome), took: None });
+        }
         Ok(None)
     }
 }

@@ -1,7 +1,7 @@
 //! A job as the frame that starts it, or that tells of its loss. Arguments go as the bytes they came in.
 
 use bytes::BytesMut;
-use umbel_proto::{EncodeError, Value, codec::json};
+use umbel_proto::{EncodeError, Outcome, Value, codec::json};
 
 use super::frame::{self, Kind};
 use crate::executors::Job;
@@ -24,6 +24,11 @@ pub(super) struct Lost {
 }
 
 impl Lost {
+    /// What that is for a run that has not told of a failure.
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome::WorkerLost { detail: self.detail.clone() }
+    }
+
     fn to_value(&self) -> Value {
         let entries = [("limit", self.limit.map_or(Value::Null, Value::Float)), ("detail", Value::from(self.detail.as_str()))];
         Value::Map(entries.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
