@@ -156,7 +156,7 @@ fn submit(server: &RedisServer, task: &str, numbers: std::ops::Range<usize>) {
     }
 }
 
-fn kill(pid: u32, signal: &str) {
+pub(super) fn kill(pid: u32, signal: &str) {
     assert!(Command::new("sh").args(["-c", &format!("kill -s {signal} {pid}")]).status().unwrap().success());
 }
 

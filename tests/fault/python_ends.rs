@@ -1,10 +1,15 @@
 //! Ends of Python tasks that no one can read, and those of the processes that tell of them, while other tasks are behind.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use umbel::{
     executors::{
-        Executor, Given, Hand, Handed, Opening, Slot, Told,
+        Executor, Given, Hand, Handed, Opening, Order, Slot, Told,
         python::{PythonExecutor, PythonOptions},
     },
     proto::{Outcome, Value},
@@ -12,8 +17,10 @@ use umbel::{
 use umbel_tests::{
     conformance::executor::{Ends, job},
     python,
-    wait::soon,
+    wait::{soon, until_async},
 };
+
+use super::python::kill;
 
 /// How many are handed behind the first.
 const BEHIND: u64 = 3;
@@ -132,4 +139,35 @@ async fn nothing_comes_back_that_has_begun() {
         }
         assert!(behind > 0, "none has begun behind it");
     }
+}
+
+/// Runs a task whose soft limit passes before its process, which is stopped, has received it; then the process gets `signal`. Returns how
+/// the task ended, and the failure that it has heard of.
+async fn hurried(signal: &str) -> (Outcome, String) {
+    let (executor, home) = (executor().await, tempfile::tempdir().unwrap());
+    let mut slot = soon("a slot", executor.open(Opening::default())).await.unwrap();
+    let pid = slot.process().unwrap().load(Ordering::Relaxed);
+    kill(pid, "STOP");
+    let file = home.path().join("failure");
+    let (job, ends) = job(&*executor, "ends.polite", &[Value::from(file.to_str().unwrap())]);
+    let (outcome, ()) = tokio::join!(soon("the run to end", slot.run(job)), async {
+        ends.orders.send(Order::Hurry).unwrap();
+        until_async("the process has the signal", || async { awaits_usr1(pid).then_some(()) }).await;
+        kill(pid, signal);
+    });
+    (outcome.unwrap(), fs::read_to_string(file).unwrap_or_default())
+}
+
+fn awaits_usr1(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    pending.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << 9) != 0)
+}
+
+/// Goal: a soft limit that passes before a task's first step is the task's failure, of which its handlers hear, and costs no process.
+#[tokio::test]
+async fn a_soft_limit_before_the_task_is_its_failure() {
+    let (outcome, failure) = hurried("CONT").await;
+    assert!(matches!(&outcome, Outcome::Failure(error) if error.exc_type == "SoftTimeLimitExceeded"), "{outcome:?}");
+    assert_eq!(failure, "SoftTimeLimitExceeded");
 }

@@ -3,7 +3,8 @@
 import os
 import time
 
-from celery import Celery
+from celery import Celery, Task
+from celery.exceptions import SoftTimeLimitExceeded
 from umbel_bootstrap import wire
 
 app = Celery("python_ends_tasks", broker="memory://", set_as_current=True)
@@ -42,3 +43,25 @@ def marks(number, file):
         written.write(f"{number}\n")
     time.sleep(0.05)  # workload
     return number
+
+
+class Telling(Task):
+    """Writes its failure into the file that it is given."""
+
+    def on_failure(self, exc, task_id, args, kwargs, einfo):
+        with open(args[0], "w") as written:
+            written.write(type(exc).__name__)
+
+
+@app.task(name="ends.polite", base=Telling)
+def polite(file):
+    try:
+        time.sleep(3)  # workload
+    except SoftTimeLimitExceeded:
+        return "told"
+    return "not told"
+
+
+@app.task(name="ends.briefly")
+def briefly():
+    time.sleep(0.002)  # workload

@@ -36,7 +36,7 @@ class Run:
     def __init__(self, number, task_id, task, host, delegated):
         self.number, self.id, self.task, self.host, self.delegated = number, task_id, task, host, delegated
         self.attempt = self.retrying = self.request = None
-        # Whether the task's failure is about to be stored: its soft limit is not for what comes then.
+        # Whether its soft limit is not for what comes now: its failure is about to be stored, or a hook is called.
         self.failed = False
 
 
@@ -117,32 +117,51 @@ class Host:
             run, call = self.prepare(head, payload)
         except Exception as exc:
             return self.refused(head, exc)
-        self.begin(run)
+        ending = None
         try:
-            return self.finish(run, call)
+            try:
+                self.current = run
+                ending = self.finish(run, call)
+            finally:
+                self.current = None
+        except SoftTimeLimitExceeded as exc:
+            # It passed between two steps of ours. An end that is known by then stands.
+            if ending is None:
+                ending = self.broken(exc)
         finally:
             self.current = None
+        return ending
 
     def finish(self, run, call):
         """Calls a task, in whatever thread this is."""
-        if run.request is not None:
-            requests.accepted(run)
         try:
+            if run.request is not None:
+                # A soft limit is not for the hook, which would keep it to itself.
+                run.failed = True
+                requests.accepted(run)
+                run.failed = False
             if run.delegated:
+                if run.number in self.told:
+                    self.hurry(run)
                 ending = delegate.run(self, run, call)
             else:
                 call[3]["_umbel_run"] = run
-                ending = self.tracer_of(run)(*call)
+                perform = self.tracer_of(run)
+                # One that came before the run is raised where the task would begin.
+                ending = perform(*call) if run.number not in self.told else perform(*call, lambda *args, **kwargs: self.hurry(run))
         except Exception as exc:
             ending = self.broken(exc)
         if run.request is not None:
+            run.failed = True
             requests.ended(run, ending)
         return ending
 
-    def begin(self, run):
-        self.current = run
-        if run.number in self.told:
-            os.kill(os.getpid(), signal.SIGUSR1)
+    def hurry(self, run):
+        """Raises what a run hears of its soft limit."""
+        self.told.discard(run.number)
+        if run.request is not None:
+            requests.soft_limit(run)
+        raise SoftTimeLimitExceeded()
 
     def refused(self, head, exc):
         """A message that cannot be called at all."""
@@ -211,10 +230,7 @@ class Host:
             self.told.add(number)
         run = self.current
         if run is not None and run.number in self.told and not run.failed:
-            self.told.discard(run.number)
-            if run.request is not None:
-                requests.soft_limit(run)
-            raise SoftTimeLimitExceeded()
+            self.hurry(run)
         if len(self.told) > 1000:
             self.told.clear()
 

@@ -151,7 +151,7 @@ def build_tracer(name, task, loader, hostname, app):
                     cleanup(task, loader)
         return ending
 
-    def call(uuid, args, kwargs, request=None):
+    def call(uuid, args, kwargs, request=None, fun=fun):
         running = steps(uuid, args, kwargs, request)
         step = drive(running.send, None)
         # It may have failed before its function was to be called.
