@@ -171,3 +171,28 @@ async fn a_soft_limit_before_the_task_is_its_failure() {
     assert!(matches!(&outcome, Outcome::Failure(error) if error.exc_type == "SoftTimeLimitExceeded"), "{outcome:?}");
     assert_eq!(failure, "SoftTimeLimitExceeded");
 }
+
+/// Goal: a message that no process can take in costs none of the task before it its end.
+#[tokio::test]
+async fn an_unreadable_run_costs_one_process() {
+    let executor = executor().await;
+    let mut slot = soon("a slot", executor.open(Opening::default())).await.unwrap();
+    for _ in 0..5 {
+        let (first, _ends) = given(&*executor, 0, "ends.briefly", &[]);
+        let (mut next, _more) = given(&*executor, 1, "ends.briefly", &[]);
+        // Python refuses to read a number of so many digits.
+        let headers = &mut Arc::make_mut(&mut next.job.invocation).headers;
+        headers.other.insert("x".to_owned(), Value::BigInt("9".repeat(5000).as_str().into()));
+        let (hand, to, mut told) = Hand::new();
+        to.try_send(Handed::Job(Box::new(next))).unwrap();
+        soon("the work to be done", slot.work(first, hand)).await.unwrap();
+        let mut ended = BTreeMap::new();
+        while let Ok(news) = told.try_recv() {
+            if let Told::Ended { run, outcome, .. } = news {
+                ended.insert(run, *outcome);
+            }
+        }
+        assert!(matches!(ended[&0], Outcome::Success { .. }), "{ended:?}");
+        assert!(matches!(ended.get(&1), None | Some(Outcome::WorkerLost { .. })), "{ended:?}");
+    }
+}

@@ -249,7 +249,12 @@ def serve(host):
         host.told.discard(number)
         packed = host.pack(number, ending, begun)
         # The next one before the end of this one is told: where there is none, the node has to wake up for it.
-        frame = None if host.spent else runs.look()
+        try:
+            frame = None if host.spent else runs.look()
+        except BaseException:
+            # That one costs this process, and not the run before it its end.
+            channel.send_packed(packed)
+            raise
         if frame is None or host.spoke:
             channel.send_packed(packed)
         else:
