@@ -172,6 +172,16 @@ async fn a_soft_limit_before_the_task_is_its_failure() {
     assert_eq!(failure, "SoftTimeLimitExceeded");
 }
 
+/// Goal: a soft limit that passed while a task was in a process that died is known to the one that runs it.
+#[tokio::test]
+async fn a_soft_limit_outlives_the_process() {
+    match hurried("KILL").await.0 {
+        Outcome::Failure(error) => assert_eq!(error.exc_type, "SoftTimeLimitExceeded"),
+        Outcome::Success { value, .. } => assert_eq!(value, Value::from("told")),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Goal: a message that no process can take in costs none of the task before it its end.
 #[tokio::test]
 async fn an_unreadable_run_costs_one_process() {

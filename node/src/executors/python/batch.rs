@@ -324,6 +324,9 @@ impl<'a> Batch<'a> {
             if request::write(number, &job, &mut frame).is_ok() {
                 let mut child = self.slot.child().await?;
                 child.run(number, &frame, working(&job)).await;
+                if heard == Order::Hurry {
+                    child.hurry(number);
+                }
                 let first = Flight { run, number, job, heard, tries: tries + 1 };
                 return Ok(Some(Self::new(self.slot, child, self.hand, first)));
             }
