@@ -148,6 +148,7 @@ async fn hurried(signal: &str) -> (Outcome, String) {
     let mut slot = soon("a slot", executor.open(Opening::default())).await.unwrap();
     let pid = slot.process().unwrap().load(Ordering::Relaxed);
     kill(pid, "STOP");
+    until_async("the process is stopped", || async { status(pid, "State:").starts_with('T').then_some(()) }).await;
     let file = home.path().join("failure");
     let (job, ends) = job(&*executor, "ends.polite", &[Value::from(file.to_str().unwrap())]);
     let (outcome, ()) = tokio::join!(soon("the run to end", slot.run(job)), async {
@@ -159,9 +160,12 @@ async fn hurried(signal: &str) -> (Outcome, String) {
 }
 
 fn awaits_usr1(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
-    pending.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << 9) != 0)
+    u64::from_str_radix(&status(pid, "ShdPnd:"), 16).unwrap() & (1 << 9) != 0
+}
+
+fn status(pid: u32, key: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned()
 }
 
 /// Goal: a soft limit that passes before a task's first step is the task's failure, of which its handlers hear, and costs no process.
@@ -205,4 +209,16 @@ async fn an_unreadable_run_costs_one_process() {
         assert!(matches!(ended[&0], Outcome::Success { .. }), "{ended:?}");
         assert!(matches!(ended.get(&1), None | Some(Outcome::WorkerLost { .. })), "{ended:?}");
     }
+}
+
+/// Goal: a process that has ended is known to have, also while something that it has forked has its sockets.
+#[tokio::test]
+async fn the_dead_are_not_waited_for() {
+    let (executor, home) = (executor().await, tempfile::tempdir().unwrap());
+    let mut slot = soon("a slot", executor.open(Opening::default())).await.unwrap();
+    let file = home.path().join("go");
+    let (job, _ends) = job(&*executor, "ends.leaves", &[Value::from(file.to_str().unwrap())]);
+    let outcome = soon("the run to end", slot.run(job)).await.unwrap();
+    fs::write(file, "").unwrap();
+    assert!(matches!(&outcome, Outcome::WorkerLost { detail } if detail.contains("exitcode 3")), "{outcome:?}");
 }

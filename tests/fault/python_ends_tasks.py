@@ -65,3 +65,19 @@ def polite(file):
 @app.task(name="ends.briefly")
 def briefly():
     time.sleep(0.002)  # workload
+
+
+def await_file(name, seconds):
+    until = time.monotonic() + seconds
+    while not os.path.exists(name) and time.monotonic() < until:
+        time.sleep(0.01)  # workload
+
+
+@app.task(name="ends.leaves")
+def leaves(file):
+    """Ends its process, but not another that holds whatever it had open."""
+    if os.fork() == 0:
+        os.setsid()
+        await_file(file, 100)
+        os._exit(0)
+    os._exit(3)

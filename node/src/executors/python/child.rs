@@ -17,7 +17,7 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf, pipe},
     },
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use umbel_proto::{TaskId, TaskName};
 
@@ -34,7 +34,7 @@ const FRAMES: usize = 64;
 /// How long the template may take to tell how a process has ended, once its socket has closed.
 const EPITAPH_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long the last of the output may take after the end: what a task left running may hold the pipe open for ever.
+/// How long the last of the output, or of the frames, may take after the end: what a task left running may hold both open for ever.
 const OUTPUT_WITHIN: Duration = Duration::from_millis(100);
 
 /// How a process ended.
@@ -87,7 +87,21 @@ impl Parts {
         let output = crate::task::spawn(Output { pipe: self.output, pid, tail: tail.clone(), current }.forward());
         // It cannot have been waited for yet: the template tells of its end after its beginning, in the order of its socket.
         let handle = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        Child { pid, handle, writer, runs: self.runs, orders: self.orders, inbox, end, working, tail, output, read, busy: false }
+        Child {
+            pid,
+            handle,
+            writer,
+            runs: self.runs,
+            orders: self.orders,
+            inbox,
+            end,
+            working,
+            tail,
+            output,
+            read,
+            heard_out: None,
+            busy: false,
+        }
     }
 }
 
@@ -110,6 +124,13 @@ async fn read(mut frames: Frames<OwnedReadHalf>, to: mpsc::Sender<Frame>) {
     }
 }
 
+/// Waits until the template tells of the end; for ever, if that has died itself.
+async fn ended(end: &mut watch::Receiver<Option<Exit>>) {
+    if end.wait_for(Option::is_some).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// A process that runs tasks.
 #[derive(Debug)]
 pub(super) struct Child {
@@ -124,6 +145,8 @@ pub(super) struct Child {
     tail: Tail,
     output: tokio::task::JoinHandle<()>,
     read: tokio::task::JoinHandle<()>,
+    /// When it has been heard out, once it has ended.
+    heard_out: Option<Instant>,
     busy: bool,
 }
 
@@ -199,7 +222,14 @@ impl Child {
 
     /// The next frame about what it runs; `None` when it has ended.
     pub(super) async fn next(&mut self) -> Option<Frame> {
-        self.inbox.recv().await
+        tokio::select! {
+            biased;
+            frame = self.inbox.recv() => return frame,
+            () = ended(&mut self.end) => {}
+        }
+        // What a task has forked may hold the other end of the socket open for ever.
+        let until = *self.heard_out.get_or_insert_with(|| Instant::now() + OUTPUT_WITHIN);
+        timeout_at(until, self.inbox.recv()).await.ok().flatten()
     }
 
     /// What it ran has ended.
