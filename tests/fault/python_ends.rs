@@ -28,6 +28,7 @@ const BEHIND: u64 = 3;
 async fn executor() -> Arc<dyn Executor> {
     let mut options = PythonOptions::new("python_ends_tasks", python::interpreter("5.7"));
     options.directory = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("fault"));
+    options.keeps_states = true;
     Arc::new(PythonExecutor::start(options).await.unwrap().0)
 }
 
@@ -209,6 +210,32 @@ async fn an_unreadable_run_costs_one_process() {
         assert!(matches!(ended[&0], Outcome::Success { .. }), "{ended:?}");
         assert!(matches!(ended.get(&1), None | Some(Outcome::WorkerLost { .. })), "{ended:?}");
     }
+}
+
+/// Goal: what a slot is handed comes back at once while it waits for a process. Method: it waits for a handler that hears of a hard limit.
+#[tokio::test]
+async fn nothing_waits_for_a_process() {
+    let (executor, home) = (executor().await, tempfile::tempdir().unwrap());
+    let mut slot = soon("a slot", executor.open(Opening::default())).await.unwrap();
+    let file = home.path().join("lost");
+    let (mut first, mut ends) = given(&*executor, 0, "ends.deaf", &[Value::from(file.to_str().unwrap())]);
+    (first.job.limits.hard_secs, first.job.deadline) = (Some(1.0), Some(0));
+    let (hand, to, mut told) = Hand::new();
+    let (worked, ()) = tokio::join!(soon("the work to be done", slot.work(first, hand)), async {
+        ends.waiting().await;
+        ends.orders.send(Order::Terminate).unwrap();
+        until_async("the handler is called", || async { file.exists().then_some(()) }).await;
+        while told.try_recv().is_ok() {}
+        let (next, _ends) = given(&*executor, 1, "ends.briefly", &[]);
+        to.try_send(Handed::Job(Box::new(next))).unwrap();
+        to.try_send(Handed::Return).unwrap();
+        for expected in [vec![1], Vec::new()] {
+            let news = soon("it to come back", told.recv()).await;
+            assert!(matches!(&news, Some(Told::Returned(runs)) if *runs == expected), "{news:?}");
+        }
+        fs::write(file.with_extension("go"), "").unwrap();
+    });
+    worked.unwrap();
 }
 
 /// Goal: a process that has ended is known to have, also while something that it has forked has its sockets.

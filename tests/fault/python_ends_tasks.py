@@ -67,10 +67,24 @@ def briefly():
     time.sleep(0.002)  # workload
 
 
+class Lingering(Task):
+    """Writes the file that it is given when it is lost, and stays a while in its handler."""
+
+    def on_failure(self, exc, task_id, args, kwargs, einfo):
+        open(args[0], "w").close()
+        await_file(args[0] + ".go", 2.5)
+
+
 def await_file(name, seconds):
     until = time.monotonic() + seconds
     while not os.path.exists(name) and time.monotonic() < until:
         time.sleep(0.01)  # workload
+
+
+@app.task(name="ends.deaf", base=Lingering, bind=True)
+def deaf(self, file):
+    self.update_state(state="WAITING")
+    time.sleep(3600)  # workload
 
 
 @app.task(name="ends.leaves")

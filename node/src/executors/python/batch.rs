@@ -23,7 +23,7 @@ use super::{
     frame::{Frame, Kind},
     outcome::Done,
     request::{self, Lost},
-    slot::{PythonSlot, RUNS, end, next_order, progress, revoked, working},
+    slot::{PythonSlot, RUNS, end, giving_back, next_order, progress, revoked, working},
 };
 use crate::{
     clock,
@@ -295,7 +295,8 @@ impl<'a> Batch<'a> {
         drop(self.child);
         let Some(Flight { run, job, .. }) = self.flights.pop_front() else { return Ok(()) };
         if job.deadline.is_some_and(|deadline| clock::now() >= deadline) {
-            self.slot.tell_of(&job, &Lost { limit: job.limits.hard_secs, detail: String::new() }).await;
+            let lost = Lost { limit: job.limits.hard_secs, detail: String::new() };
+            giving_back(&mut self.hand, self.slot.tell_of(&job, &lost)).await;
         }
         let outcome = self.failed.map_or_else(revoked, |failed| failed.outcome(&job));
         self.hand.tell(Told::Ended { run, outcome: Box::new(outcome), took: None });
@@ -322,7 +323,7 @@ impl<'a> Batch<'a> {
             let number = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let mut frame = BytesMut::new();
             if request::write(number, &job, &mut frame).is_ok() {
-                let mut child = self.slot.child().await?;
+                let mut child = giving_back(&mut self.hand, self.slot.child()).await?;
                 child.run(number, &frame, working(&job)).await;
                 if heard == Order::Hurry {
                     child.hurry(number);
@@ -332,7 +333,7 @@ impl<'a> Batch<'a> {
             }
         }
         let lost = Lost { limit: None, detail };
-        self.slot.tell_of(&job, &lost).await;
+        giving_back(&mut self.hand, self.slot.tell_of(&job, &lost)).await;
         let outcome = self.failed.map_or_else(|| lost.outcome(), |failed| failed.outcome(&job));
         self.hand.tell(Told::Ended { run, outcome: Box::new(outcome), took: None });
         for Flight { run, number, mut job, .. } in self.flights {
@@ -341,7 +342,7 @@ impl<'a> Batch<'a> {
             let outcome = match self.early.remove(&number) {
                 Some((done, frame)) => end(done, &frame, None, &job),
                 None => {
-                    self.slot.tell_of(&job, &lost).await;
+                    giving_back(&mut self.hand, self.slot.tell_of(&job, &lost)).await;
                     lost.outcome()
                 }
             };

@@ -9,6 +9,7 @@
 //! dropped, so does the process.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -30,7 +31,7 @@ use super::{
     outcome::Done,
     request::{self, Lost},
 };
-use crate::executors::{Given, Hand, Job, Opening, Order, Progress, Slot, SlotDied, Told};
+use crate::executors::{Given, Hand, Handed, Job, Opening, Order, Progress, Slot, SlotDied, Told};
 
 /// Numbers of runs, each used once: an order that comes late is for nobody.
 pub(super) static RUNS: AtomicU64 = AtomicU64::new(1);
@@ -103,6 +104,21 @@ impl PythonSlot {
     }
 }
 
+/// Waits for `what`, which may take a process's start, and gives back what is handed meanwhile: others may have nothing to do.
+pub(super) async fn giving_back<T>(hand: &mut Hand, what: impl Future<Output = T>) -> T {
+    let mut what = pin!(what);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut what => return done,
+            handed = hand.next() => hand.tell(Told::Returned(match handed {
+                Handed::Job(given) => vec![given.run],
+                Handed::Return => Vec::new(),
+            })),
+        }
+    }
+}
+
 /// What a process works on, for its log.
 pub(super) fn working(job: &Job) -> Working {
     let headers = &job.invocation.headers;
@@ -126,7 +142,7 @@ impl Slot for PythonSlot {
         true
     }
 
-    async fn work(&mut self, first: Given, hand: Hand) -> Result<(), SlotDied> {
+    async fn work(&mut self, first: Given, mut hand: Hand) -> Result<(), SlotDied> {
         let Given { run, job } = first;
         let ended = |outcome| hand.tell(Told::Ended { run, outcome: Box::new(outcome), took: None });
         if *job.orders.borrow() == Order::Terminate {
@@ -139,7 +155,7 @@ impl Slot for PythonSlot {
             ended(Outcome::Failure(TaskError::new("kombu.exceptions", "EncodeError", error.to_string())));
             return Ok(());
         }
-        let mut child = self.child().await?;
+        let mut child = giving_back(&mut hand, self.child()).await?;
         child.run(number, &frame, working(&job)).await;
         Batch::new(self, child, hand, Flight::new(run, number, job)).finish().await
     }
