@@ -34,8 +34,11 @@ const FRAMES: usize = 64;
 /// How long the template may take to tell how a process has ended, once its socket has closed.
 const EPITAPH_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long the last of the output, or of the frames, may take after the end: what a task left running may hold both open for ever.
+/// How long the last of the output may take after the end: what a task left running may hold the pipe open for ever.
 const OUTPUT_WITHIN: Duration = Duration::from_millis(100);
+
+/// The same of the last frames. A run whose end lies there is not to be taken for lost because this machine is busy.
+const FRAMES_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +231,7 @@ impl Child {
             () = ended(&mut self.end) => {}
         }
         // What a task has forked may hold the other end of the socket open for ever.
-        let until = *self.heard_out.get_or_insert_with(|| Instant::now() + OUTPUT_WITHIN);
+        let until = *self.heard_out.get_or_insert_with(|| Instant::now() + FRAMES_WITHIN);
         timeout_at(until, self.inbox.recv()).await.ok().flatten()
     }
 
