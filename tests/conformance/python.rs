@@ -42,4 +42,10 @@ mod on_threads {
 
 mod on_an_event_loop {
     umbel_tests::executor_conformance!(super::coroutines().await);
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn terminate_right_behind_the_start_ends_one_task() {
+        let executor = std::sync::Arc::new(super::coroutines().await);
+        umbel_tests::conformance::executor::terminate_right_behind_the_start_ends_one_task(executor).await;
+    }
 }

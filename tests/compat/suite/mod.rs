@@ -15,12 +15,11 @@ use session::{Outcome, Ran, Session};
 use umbel_tests::servers::redis::RedisServer;
 
 /// What the test command runs of it: workflows of every kind, replacements, errors that reach chords,
-/// rejections, and what asks by remote control.
-const PART: [&str; 10] = [
+/// rejections, and what asks by remote control. Not those that race with their own client (`tests/README.md`), which a busy machine loses.
+const PART: [&str; 9] = [
     "test_canvas.py::test_chain::test_chain_child_replaced*",
     "test_canvas.py::test_chain::test_chain_of_*",
     "test_canvas.py::test_chord::test_chain_chord_chain_chord",
-    "test_canvas.py::test_chord::test_chord_on_error",
     "test_canvas.py::test_chord::test_error_propagates_to_chord_from_*",
     "test_canvas.py::test_group::test_nested_group_*",
     "test_canvas.py::test_result_set::*",

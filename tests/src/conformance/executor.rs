@@ -296,6 +296,23 @@ pub async fn terminate_before_the_start_ends_it_too(executor: Arc<dyn Executor>)
     still_adds(&*executor, slot.as_mut()).await;
 }
 
+/// An order that comes right behind the start ends that task, and takes no other along that shares its process. Not for threads, of which
+/// none can be ended by force without the others.
+pub async fn terminate_right_behind_the_start_ends_one_task(executor: Arc<dyn Executor>) {
+    let (mut long, mut slot) = (open(&*executor).await, open(&*executor).await);
+    let (lasting, mut lasting_ends) = job(&*executor, "conformance.wait", &[]);
+    let (lasted, ()) = tokio::join!(run(long.as_mut(), lasting), async {
+        lasting_ends.waiting().await;
+        for _ in 0..50 {
+            let (job, ends) = job(&*executor, "conformance.wait", &[]);
+            let (outcome, ()) = tokio::join!(run(slot.as_mut(), job), async { ends.order(Order::Terminate) });
+            terminated(&outcome);
+        }
+        lasting_ends.order(Order::Terminate);
+    });
+    terminated(&lasted);
+}
+
 /// The soft limit reaches a task that listens, and what it returns then counts.
 pub async fn a_polite_task_hears_the_soft_limit(executor: Arc<dyn Executor>) {
     let mut slot = open(&*executor).await;

@@ -119,7 +119,7 @@ impl RedisBackend {
             }
             batch.end();
         }
-        batch.send(&self.link).await
+        self.send(batch, &self.link).await
     }
 }
 

@@ -43,16 +43,28 @@ impl Shared {
         Ok(self.bound(&route.exchange, &route.routing_key).await?.unwrap_or_else(|| route.queue.clone()))
     }
 
-    /// The queue that is bound to an exchange with a routing key, or with a pattern of a topic exchange that it fits.
+    /// The queue that is bound to an exchange with this very routing key.
     pub(super) async fn bound(&self, exchange: &str, routing_key: &str) -> Result<Option<QueueName>, RedisError> {
-        let mut command = redis::cmd("SMEMBERS");
-        command.arg(self.keys.kombu.binding(exchange));
-        let mut members: Vec<String> = self.link.query(&command).await?;
-        members.sort();
+        let members = self.bindings(exchange).await?;
+        let mut bindings = members.iter().filter_map(|member| keys::bound(member));
+        Ok(bindings.find(|(key, _, _)| *key == routing_key).map(|(_, _, queue)| queue))
+    }
+
+    /// The same, or the first one that is bound with a pattern that the routing key fits.
+    pub(super) async fn bound_by_pattern(&self, exchange: &str, routing_key: &str) -> Result<Option<QueueName>, RedisError> {
+        let members = self.bindings(exchange).await?;
         let bindings = || members.iter().filter_map(|member| keys::bound(member));
         let exact = bindings().find(|(key, _, _)| *key == routing_key);
         // kombu writes a pattern down for topic exchanges only (`kombu/transport/virtual/exchange.py`).
         let fits = || bindings().find(|(key, pattern, _)| !pattern.is_empty() && keys::fits(key, routing_key));
         Ok(exact.or_else(fits).map(|(_, _, queue)| queue))
+    }
+
+    async fn bindings(&self, exchange: &str) -> Result<Vec<String>, RedisError> {
+        let mut command = redis::cmd("SMEMBERS");
+        command.arg(self.keys.kombu.binding(exchange));
+        let mut members: Vec<String> = self.link.query(&command).await?;
+        members.sort();
+        Ok(members)
     }
 }

@@ -164,10 +164,10 @@ impl Plan {
         }
         // What is done besides has a time to be tried again at before it is begun: should it fail, the lease is renewed all the same.
         if self.rescue_at.is_some_and(|at| at <= Instant::now()) {
-            self.rescue_at = None;
-            if !shared.rescue().await? {
-                // Somebody else is at it; should he die, the next renewal tells again.
-                self.rescue_at = Some(Instant::now() + CLOCK_GRACE);
+            self.rescue_at = Some(Instant::now() + CLOCK_GRACE);
+            // Where somebody else is at it, and dies, the next renewal tells again.
+            if shared.rescue().await? {
+                self.rescue_at = None;
             }
         }
         if self.look_at_schedule {

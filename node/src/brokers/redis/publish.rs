@@ -287,7 +287,7 @@ impl Shared {
     pub(super) async fn home(&self, back: &Back) -> Result<QueueName, RedisError> {
         if !back.exchange.is_empty()
             && back.exchange != back.routing_key
-            && let Some(queue) = self.bound(&back.exchange, &back.routing_key).await?
+            && let Some(queue) = self.bound_by_pattern(&back.exchange, &back.routing_key).await?
         {
             return Ok(queue);
         }

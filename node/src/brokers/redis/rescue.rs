@@ -72,11 +72,11 @@ impl Shared {
     }
 
     async fn collect(&self, session: &str) -> Result<usize, RedisError> {
-        let mut count = 0;
+        let (mut count, mut refused) = (0, 0);
         loop {
             let mut call = COLLECT.call(6);
             call.arg(self.keys.leases()).arg(self.keys.kombu.unacked()).arg(self.keys.begun());
-            call.arg(self.keys.takers()).arg(self.keys.sessions()).arg(self.keys.pulse()).arg(SLICE).arg(session);
+            call.arg(self.keys.takers()).arg(self.keys.sessions()).arg(self.keys.pulse()).arg(SLICE).arg(session).arg(refused);
             let mut answer = answer::list(self.link.script(&COLLECT, &call).await?, "a rescue")?.into_iter();
             // The first part says which sessions are empty now.
             answer.next();
@@ -88,17 +88,17 @@ impl Shared {
                 returns.push(Return { field, entry, begun: begun == Value::Int(1) });
             }
             if returns.is_empty() {
+                if refused > 0 {
+                    tracing::warn!(
+                        refused,
+                        "messages cannot go back to queues whose lists are keys of another type; the next look tries again"
+                    );
+                }
                 return Ok(count);
             }
             let (held, brought) = (returns.len(), self.bring_back(returns).await?);
             count += brought;
-            if brought == 0 {
-                tracing::warn!(
-                    held,
-                    "messages cannot go back to their queues, whose lists are keys of another type; the next look tries again"
-                );
-                return Ok(count);
-            }
+            refused += held.saturating_sub(brought);
         }
     }
 
@@ -182,12 +182,20 @@ impl Shared {
     }
 
     async fn restore_stale(&self) -> Result<usize, RedisError> {
-        let mut count = 0;
+        let (mut count, mut refused) = (0, 0);
         loop {
             let (seconds, _): (i64, i64) = self.link.query(&redis::cmd("TIME")).await?;
             let ceiling = seconds - i64::try_from(self.options.visibility_timeout.as_secs()).unwrap_or(i64::MAX);
             let mut command = redis::cmd("ZRANGE");
-            command.arg(self.keys.kombu.unacked_index()).arg(ceiling).arg("-inf").arg("BYSCORE").arg("REV").arg("LIMIT").arg(0).arg(SLICE);
+            command
+                .arg(self.keys.kombu.unacked_index())
+                .arg(ceiling)
+                .arg("-inf")
+                .arg("BYSCORE")
+                .arg("REV")
+                .arg("LIMIT")
+                .arg(refused)
+                .arg(SLICE);
             let tags: Vec<String> = self.link.query(&command).await?;
             let mut returns = Vec::new();
             let mut orphans = Vec::new();
@@ -198,7 +206,10 @@ impl Shared {
                 }
             }
             let found = tags.len();
-            count += self.bring_back(returns).await?;
+            let (held, brought) = (returns.len(), self.bring_back(returns).await?);
+            count += brought;
+            // What cannot go back stays where it is, and is not looked at again in this sweep.
+            refused += held.saturating_sub(brought);
             if !orphans.is_empty() {
                 let mut command = redis::cmd("ZREM");
                 command.arg(self.keys.kombu.unacked_index()).arg(orphans);

@@ -13,7 +13,10 @@ use std::{
 };
 
 use redis::Value;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::{
+    sync::{Mutex as AsyncMutex, watch},
+    time::timeout,
+};
 use umbel_proto::{NodeId, QueueName};
 
 use super::{
@@ -184,7 +187,12 @@ impl Session {
     pub(super) async fn take(&self, shared: &Shared, wanted: &Wanted, count: u32) -> Result<Taken, RedisError> {
         let mut taking = self.taking.lock().await;
         if taking.doubt {
-            let Some(adopted) = self.adopt(shared, &mut taking, wanted.subscription).await? else { return Ok(Taken::default()) };
+            let Some(adopted) = self.adopt(shared, &mut taking, wanted.subscription).await? else {
+                drop(taking);
+                let mut renewed = self.renewed.subscribe();
+                let _ = timeout(self.lease / 8, renewed.changed()).await;
+                return Ok(Taken::default());
+            };
             taking.doubt = false;
             if !adopted.is_empty() {
                 return Ok(Taken { deliveries: adopted, paused: Vec::new() });

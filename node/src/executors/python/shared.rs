@@ -126,6 +126,8 @@ impl Driver {
         match said {
             Said::Run { number, frame, news } => {
                 if self.child.as_ref().is_none_or(Child::is_dead) {
+                    // Those that ran in the one before are told.
+                    self.died().await;
                     match self.nursery.child(self.pool, &Opening::default(), true).await {
                         Ok(child) => self.child = Some(child),
                         Err(died) => return drop(news.send(News::Died(died.detail)).await),

@@ -3,10 +3,11 @@
 -- Answers how many went back.
 local count = 0
 for at = 1, #ARGV, 3 do
-  if redis.call('HEXISTS', KEYS[1], ARGV[at]) == 1 and type(redis.pcall('RPUSH', ARGV[at + 1], ARGV[at + 2])) == 'number' then
-    redis.call('HDEL', KEYS[1], ARGV[at])
+  local kind = redis.call('TYPE', ARGV[at + 1]).ok
+  if (kind == 'list' or kind == 'none') and redis.call('HDEL', KEYS[1], ARGV[at]) == 1 then
     redis.call('ZREM', KEYS[2], ARGV[at])
     redis.call('SREM', KEYS[3], ARGV[at])
+    redis.call('RPUSH', ARGV[at + 1], ARGV[at + 2])
     count = count + 1
   end
 end

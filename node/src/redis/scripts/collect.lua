@@ -1,5 +1,6 @@
 -- Lists what dead sessions hold, the newest first. From now on they are given up: they cannot renew.
--- KEYS: leases, unacked, begun, takers, sessions, pulse. ARGV: limit, session to give up whatever its lease says (or empty).
+-- KEYS: leases, unacked, begun, takers, sessions, pulse. ARGV: limit, session to give up whatever its lease says (or empty),
+-- how many to leave out at the beginning: those that cannot go back.
 -- Answers the sessions given up that hold nothing any more (they are forgotten), then field, entry and begun by turns.
 local now = pulse(KEYS[1], KEYS[6])
 local limit, dead, gone = tonumber(ARGV[1]), {}, {}
@@ -27,7 +28,8 @@ for session, count in pairs(dead) do
 end
 table.sort(found, function(a, b) if a[2] == b[2] then return a[3] > b[3] end return a[2] < b[2] end)
 local answer = {gone}
-for at = 1, math.min(limit, #found) do
+local skip = tonumber(ARGV[3])
+for at = skip + 1, math.min(skip + limit, #found) do
   local field = found[at][1]
   answer[#answer + 1] = field
   answer[#answer + 1] = redis.call('HGET', KEYS[2], field) or ''

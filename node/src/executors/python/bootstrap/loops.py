@@ -41,9 +41,10 @@ class Driven(collections.abc.Coroutine):
 
     def __init__(self, coroutine, run):
         self.coroutine, self.run = coroutine, run
-        self.hurried = False
+        self.begun = self.hurried = False
 
     def send(self, value):
+        self.begun = True
         return self.coroutine.send(value)
 
     def throw(self, kind, value=None, trace=None):
@@ -148,6 +149,10 @@ class Loop:
         found = self.running.get(head["run"])
         if found is not None:
             task, driven = found
+            if not driven.begun:
+                # An exception before its first step, which is about to come, would leave nobody to tell its end.
+                self.loop.call_soon(self.order, head)
+                return
             if driven.run.failed and head["order"] == HURRY:
                 return
             driven.hurried = head["order"] == HURRY
