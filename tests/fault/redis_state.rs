@@ -5,7 +5,7 @@ use std::time::Duration;
 use umbel::{
     brokers::{Backbone, redis::RedisBroker},
     redis::{RedisOptions, Target},
-    scheduler::{Commit, Effect, Fence},
+    scheduler::{Answer, Commit, Effect, Fence, PartResult},
 };
 use umbel_tests::{
     conformance::making::{self, id, message, now, open, part, scheduled, subscribe},
@@ -73,6 +73,58 @@ async fn what_cannot_go_back_is_not_lost() {
     let _: i64 = server.ask(&["DEL", "q"]);
     let mut other = subscribe(&*broker, "other", &["q"], LEASE).await;
     assert_eq!(id(&making::fetch_one(&mut other).await), "m");
+}
+
+/// Goal: what cannot go back, however much there is of it, keeps nothing else from going back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_go_back_is_left_out() {
+    // More than are looked at together.
+    const BAD: usize = 600;
+    let server = RedisServer::default();
+    let Backbone { broker, .. } = backbone(&server).await;
+    let mut subscription = subscribe(&*broker, "node", &["bad", "good"], LEASE).await;
+    making::publish(&*broker, vec![message("good", "g")]).await;
+    let good = making::fetch_one(&mut subscription).await;
+    making::publish(&*broker, making::ids("b", BAD).iter().map(|id| message("bad", id)).collect()).await;
+    let bad = making::fetch(&mut subscription, BAD).await;
+    spoil(&server, "bad");
+    soon("closing", subscription.close()).await.unwrap();
+    assert_eq!(server.ask::<i64>(&["LLEN", "good"]), 1);
+    assert_eq!(server.ask::<usize>(&["HLEN", "unacked"]), BAD);
+    drop((good, bad));
+}
+
+/// Goal: a message that a Celery worker took from a queue of a topic exchange, and that nobody acknowledged, is back in that queue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_topic_exchange_delivered_goes_back() {
+    let server = RedisServer::default();
+    let Backbone { broker, .. } = backbone(&server).await;
+    making::publish(&*broker, vec![message("feeds", "m")]).await;
+    let envelope: String = server.ask(&["LPOP", "feeds"]);
+    // As kombu's `_queue_bind` and its `Transaction.append` write them.
+    let _: i64 = server.ask(&["SADD", "_kombu.binding.feed", "feed.#\u{6}\u{16}^feed\\..*?$\u{6}\u{16}feeds"]);
+    let _: i64 = server.ask(&["HSET", "unacked", "tag", &format!("[{envelope},\"feed\",\"feed.import\"]")]);
+    let _: i64 = server.ask(&["ZADD", "unacked_index", "1", "tag"]);
+    let mut subscription = subscribe(&*broker, "node", &["feeds"], LEASE).await;
+    assert_eq!(id(&making::fetch_one(&mut subscription).await), "m");
+}
+
+/// Goal: a member that cannot be read fails its chord, which would wait for it for ever; and one that a Celery worker of 5.6 has concluded
+/// meanwhile is not concluded again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_others_end_a_chord_once() {
+    let server = RedisServer::default();
+    let Backbone { ledger, .. } = backbone(&server).await;
+    let key = |suffix: &str| format!("celery-taskset-meta-g.{suffix}");
+    soon("an answer", ledger.commit(vec![open(vec![making::open_chord("g", 2)])])).await.unwrap();
+    let _: i64 = server.ask(&["ZADD", &key("j"), "0", "[1, \"a\", no JSON"]);
+    let answers = soon("an answer", ledger.commit(vec![open(vec![part("g", 1, "b")])])).await.unwrap();
+    let [Answer::Done { ready }] = &answers[..] else { panic!("{answers:?}") };
+    let parts: Vec<_> = ready[0].parts.iter().map(|part| (part.task_id.as_str(), matches!(part.result, PartResult::Error(_)))).collect();
+    assert_eq!(parts, [("a", true), ("b", false)]);
+    let _: i64 = server.ask(&["DEL", &key("s")]);
+    let conclusion = Commit { fence: Fence::Chord { group: "g".into(), failed: true }, effects: Vec::new() };
+    assert_eq!(soon("an answer", ledger.commit(vec![conclusion])).await.unwrap(), [Answer::Refused]);
 }
 
 /// Goal: a chord's body is there however often the request that brings it is not heard. Method: the first attempt meets no server.

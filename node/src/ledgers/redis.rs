@@ -85,11 +85,6 @@ impl RedisLedger {
                     if let Fence::Delivery { tag, .. } = prepared.fence {
                         self.broker.let_go([tag.as_str()]);
                     }
-                    for step in &prepared.steps {
-                        if let Step::Chord(step) = step {
-                            self.backend.was_refused(step);
-                        }
-                    }
                     Answer::Refused
                 }
                 None => return Err(RedisError::strange("a commit")),

@@ -3,7 +3,7 @@
 //! Broker and ledger share it: publishing is a commit without a fence, releasing one with the fence of the delivery. What the
 //! arguments mean stands at the top of `scripts/batch.lua`.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use redis::{Cmd, Value};
 use umbel_proto::{DeliveryTag, GroupId, QueueName, TaskId};
@@ -35,6 +35,10 @@ pub(crate) struct Batch {
     effects: Vec<Vec<u8>>,
     count: usize,
     commits: usize,
+    /// How many of them are written.
+    written: usize,
+    /// Chords whose bodies it brings, and the first commit that does.
+    bodies: HashMap<GroupId, usize>,
 }
 
 /// Where results and chords go.
@@ -99,7 +103,7 @@ impl Batch {
             }
         }
         call.arg(commits);
-        Self { call, effects: Vec::new(), count: 0, commits }
+        Self { call, effects: Vec::new(), count: 0, commits, written: 0, bodies: HashMap::new() }
     }
 
     /// Begins a commit without a condition.
@@ -135,6 +139,7 @@ impl Batch {
             self.call.arg(argument);
         }
         self.count = 0;
+        self.written += 1;
     }
 
     pub(crate) fn push(&mut self, list: &str, envelope: &[u8]) {
@@ -187,10 +192,23 @@ impl Batch {
     pub(crate) fn part(&mut self, part: &PartArguments<'_>) {
         let PartArguments { key, group, task, root, member, score, body, meta_ttl } = part;
         let ttl = meta_ttl.to_string();
+        if !body.is_empty() {
+            self.bodies.entry((*group).clone()).or_insert(self.written);
+        }
         self.effect(
             "A",
             [key.as_bytes(), group.as_str().as_bytes(), task.as_bytes(), root.as_bytes(), member, score.as_bytes(), body, ttl.as_bytes()],
         );
+    }
+
+    /// Whether it brings the body of this chord.
+    pub(crate) fn brings(&self, group: &GroupId) -> bool {
+        self.bodies.contains_key(group)
+    }
+
+    /// The chords whose bodies it brings, and the number of the commit that does.
+    pub(crate) fn take_bodies(&mut self) -> HashMap<GroupId, usize> {
+        std::mem::take(&mut self.bodies)
     }
 
     /// Sends the batch.

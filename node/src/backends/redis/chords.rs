@@ -66,20 +66,22 @@ const JOIN: (Duration, u32) = (Duration::from_millis(100), 30);
 pub(super) struct Known(Mutex<(HashSet<GroupId>, VecDeque<GroupId>)>);
 
 impl Known {
-    /// Whether this is the first time that a chord is heard of.
-    fn is_new(&self, group: &GroupId) -> bool {
+    fn has(&self, group: &GroupId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.contains(group)
+    }
+
+    fn note(&self, group: GroupId) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (set, order) = &mut *known;
         if !set.insert(group.clone()) {
-            return false;
+            return;
         }
-        order.push_back(group.clone());
+        order.push_back(group);
         if order.len() > KNOWN
             && let Some(oldest) = order.pop_front()
         {
             set.remove(&oldest);
         }
-        true
     }
 
     fn forget(&self, group: &GroupId) {
@@ -103,7 +105,8 @@ impl RedisBackend {
             }
             ChordStep::Grow { group, by } => batch.grow_chord(&keys.group(group), *by),
             ChordStep::Part(part) => {
-                let body = if self.known.is_new(&part.group) { json::write(&part.body.to_value()) } else { Vec::new() };
+                let is_known = self.known.has(&part.group) || batch.brings(&part.group);
+                let body = if is_known { Vec::new() } else { json::write(&part.body.to_value()) };
                 let arguments = PartArguments {
                     key: &keys.group(&part.group),
                     group: &part.group,
@@ -119,24 +122,22 @@ impl RedisBackend {
         }
     }
 
-    /// Sends commits with what [`Self::write_chord`] wrote. Where nobody knows whether they were carried out, or the server may have come back
-    /// with less than it had, bodies are sent anew.
+    /// Sends commits with what [`Self::write_chord`] wrote. A body is known to the server once it has answered that it carried out what
+    /// brought it. After an error it may have come back with less than it had, and all bodies are sent anew.
     ///
     /// # Errors
     /// As of [`Batch::send`].
-    pub(crate) async fn send(&self, batch: Batch, link: &Link) -> Result<Vec<Outcome>, RedisError> {
+    pub(crate) async fn send(&self, mut batch: Batch, link: &Link) -> Result<Vec<Outcome>, RedisError> {
+        let bodies = batch.take_bodies();
         let sent = batch.send(link).await;
-        if sent.is_err() {
-            self.known.forget_all();
+        match &sent {
+            Ok(outcomes) => {
+                let done = |commit| matches!(outcomes.get(commit), Some(Outcome::Done(_)));
+                bodies.into_iter().filter(|(_, commit)| done(*commit)).for_each(|(group, _)| self.known.note(group));
+            }
+            Err(_) => self.known.forget_all(),
         }
         sent
-    }
-
-    /// A commit with this step was refused: nothing of it has come to the server.
-    pub(crate) fn was_refused(&self, step: &ChordStep) {
-        if let ChordStep::Part(part) = step {
-            self.known.forget(&part.group);
-        }
     }
 
     /// Where a commit finds results and chords.

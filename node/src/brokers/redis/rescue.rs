@@ -15,8 +15,10 @@ static ENDED: Script = Script::new(
     "ended",
     concat!(include_str!("../../redis/scripts/pulse.lua"), "return redis.call('ZCOUNT', KEYS[1], '-inf', (pulse(KEYS[1], KEYS[2])))"),
 );
-static BACK: Script = Script::new("back", include_str!("../../redis/scripts/back.lua"));
-static PROMOTE: Script = Script::new("promote", include_str!("../../redis/scripts/promote.lua"));
+static BACK: Script =
+    Script::new("back", concat!(include_str!("../../redis/scripts/takes.lua"), include_str!("../../redis/scripts/back.lua")));
+static PROMOTE: Script =
+    Script::new("promote", concat!(include_str!("../../redis/scripts/takes.lua"), include_str!("../../redis/scripts/promote.lua")));
 static UNLOCK: Script =
     Script::new("unlock", "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0");
 
@@ -187,15 +189,8 @@ impl Shared {
             let (seconds, _): (i64, i64) = self.link.query(&redis::cmd("TIME")).await?;
             let ceiling = seconds - i64::try_from(self.options.visibility_timeout.as_secs()).unwrap_or(i64::MAX);
             let mut command = redis::cmd("ZRANGE");
-            command
-                .arg(self.keys.kombu.unacked_index())
-                .arg(ceiling)
-                .arg("-inf")
-                .arg("BYSCORE")
-                .arg("REV")
-                .arg("LIMIT")
-                .arg(refused)
-                .arg(SLICE);
+            command.arg(self.keys.kombu.unacked_index()).arg(ceiling).arg("-inf").arg("BYSCORE").arg("REV");
+            command.arg("LIMIT").arg(refused).arg(SLICE);
             let tags: Vec<String> = self.link.query(&command).await?;
             let mut returns = Vec::new();
             let mut orphans = Vec::new();

@@ -3,8 +3,7 @@
 -- Answers how many went back.
 local count = 0
 for at = 1, #ARGV, 3 do
-  local kind = redis.call('TYPE', ARGV[at + 1]).ok
-  if (kind == 'list' or kind == 'none') and redis.call('HDEL', KEYS[1], ARGV[at]) == 1 then
+  if takes(ARGV[at + 1]) and redis.call('HDEL', KEYS[1], ARGV[at]) == 1 then
     redis.call('ZREM', KEYS[2], ARGV[at])
     redis.call('SREM', KEYS[3], ARGV[at])
     redis.call('RPUSH', ARGV[at + 1], ARGV[at + 2])

@@ -13,17 +13,16 @@ for _, queue in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
     local done = {}
     -- The one that is due first is pushed last: it leaves first.
     for at = #ids, 1, -1 do
-      local row, pushed = rows[at], true
-      if row then
-        local line = string.find(row, '\n', 1, true)
-        local list = string.sub(row, 1, line - 1)
-        pushed = type(redis.pcall('RPUSH', list, string.sub(row, line + 1))) == 'number'
-        if not pushed then
-          redis.call('ZADD', due, now + tonumber(ARGV[3]), ids[at])
-          refused = list
-        end
+      local row = rows[at]
+      local line = row and string.find(row, '\n', 1, true)
+      local list = row and string.sub(row, 1, line - 1)
+      if row and not takes(list) then
+        redis.call('ZADD', due, now + tonumber(ARGV[3]), ids[at])
+        refused = list
+      else
+        if row then redis.call('RPUSH', list, string.sub(row, line + 1)) end
+        done[#done + 1] = ids[at]
       end
-      if pushed then done[#done + 1] = ids[at] end
     end
     if #done > 0 then
       redis.call('ZREM', due, unpack(done))
