@@ -38,6 +38,15 @@ async fn fail(value: Option<Value>) -> TaskResult<Value> {
     Err(TaskFailure::new("ValueError", "bad"))
 }
 
+/// A run of [`noted`] is over, or about to be.
+static RAN: tokio::sync::Notify = tokio::sync::Notify::const_new();
+
+#[umbel::task(name = "noted")]
+async fn noted(value: i64) -> i64 {
+    RAN.notify_one();
+    value
+}
+
 #[umbel::task(name = "hang")]
 async fn hang(seconds: f64) -> String {
     format!("ended by a node, not after {seconds} s")
@@ -89,7 +98,7 @@ impl Place {
     async fn node(&self, name: &str, backend: &str, queue: &str) -> Node {
         let Backbone { broker, backend, ledger } = self.backbone(Some(backend));
         let builder = Node::builder().name(name).queues([queue]).concurrency(2).backbone(broker, backend, ledger);
-        let builder = builder.task(add).task(total).task(echo).task(fail).task(hang);
+        let builder = builder.task(add).task(total).task(echo).task(fail).task(hang).task(noted);
         soon("the node", builder.start()).await.unwrap()
     }
 
@@ -198,6 +207,38 @@ async fn results_are_messages() {
         .await
         .unwrap();
     assert_eq!(sum, 5);
+}
+
+/// A client that connects anew has no queue for results for a moment; what ends in it is told all the same. Celery's client of 5.6.3
+/// does that after each second that it waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_waits_for_its_client() {
+    let place = Place::new();
+    let node = place.node("node", "rpc://", "nodes").await;
+    let vhost = place.vhost.name();
+    let message = json!({
+        "routing_key": "nodes", "payload": "[[5], {}, {}]", "payload_encoding": "string",
+        "properties": {
+            "content_type": "application/json", "content_encoding": "utf-8", "reply_to": "client", "correlation_id": "five",
+            "headers": { "id": "five", "task": "noted", "lang": "py", "root_id": "five" },
+        },
+    });
+    let sent = place.vhost.manage("POST", &format!("/api/exchanges/{vhost}/amq.default/publish"), &message.to_string());
+    assert_eq!(sent["routed"], true);
+    soon("the task to run", RAN.notified()).await;
+    until_async("the end of the task, its result sent before", || async {
+        let queues = node.client().queues().await.unwrap();
+        queues.iter().all(|queue| queue.ready + queue.held == 0).then_some(())
+    })
+    .await;
+    place.vhost.manage("PUT", &format!("/api/queues/{vhost}/client"), r#"{"auto_delete": true}"#);
+    let get = json!({ "count": 1, "ackmode": "ack_requeue_false", "encoding": "auto" }).to_string();
+    let heard = until("the result", || place.vhost.manage("POST", &format!("/api/queues/{vhost}/client/get"), &get).get(0).cloned());
+    let result: Json = serde_json::from_str(heard["payload"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&heard["properties"]["correlation_id"], &result["status"], &result["result"]),
+        (&json!("five"), &json!("SUCCESS"), &json!(5))
+    );
 }
 
 /// Without a result store everything works but chords, which are refused before anything is sent.

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 
+import celery
 from celery import Celery, chain, chord, group
 
 app = Celery("fleet", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
@@ -98,9 +99,12 @@ def basics(queues):
     told["group"] = outcome(group(on(queues, [add.s(i, i) for i in range(12)])).apply_async())
     told["chain"] = outcome(chain(*on(queues, [add.s(1, 2), add.s(3), add.s(4), add.s(5)])).apply_async())
     told["expired"] = outcome(add.apply_async((1, 1), queue=queues[0], expires=-1))
+    # 5.6.3 waits for messages a second at a time, and begins another connection after each; what comes meanwhile is lost, also of
+    # Celery's own worker (celery/backends/asynchronous.py::reconnect_on_error).
+    countdown = 0.5 if os.environ["BACKEND"].startswith("rpc") and celery.__version__ < "5.7" else 1
     before = time.time()
-    told["eta"] = outcome(add.apply_async((1, 2), queue=queues[0], countdown=1))
-    told["early"] = time.time() - before < 1
+    told["eta"] = outcome(add.apply_async((1, 2), queue=queues[0], countdown=countdown))
+    told["early"] = time.time() - before < countdown
     unicode = {"ключ": ["\u0000", "käse \U0001f9c0", None, 1e300, 2**70, True]}
     told["unicode"] = outcome(echo.apply_async((unicode,), queue=queues[0])) == unicode
     return told

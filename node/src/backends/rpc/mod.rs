@@ -18,7 +18,7 @@ use umbel_scheduler::ReadyChord;
 use super::{Backend, BackendError, ChordProgress, ChordStep, Watch};
 use crate::brokers::{
     Held,
-    amqp::{AmqpBroker, Shared},
+    amqp::{AmqpBroker, Reply, Shared},
 };
 
 const KIND: &str = "rpc";
@@ -68,7 +68,8 @@ impl Backend for RpcBackend {
             let Some((queue, correlation)) = held.as_ref().and_then(|held| self.broker.reply_to_of(held)) else { continue };
             // The rest of a failed chain is told to the same client, each under its own id.
             let own = correlation.filter(|_| held.as_ref().is_some_and(|held| self.broker.is_of(held, &record.task_id)));
-            replies.push((queue, own.unwrap_or_else(|| record.task_id.as_str().to_owned()), body(record)));
+            let correlation = own.unwrap_or_else(|| record.task_id.as_str().to_owned());
+            replies.push(Reply { queue, correlation, body: body(record), ready: record.status.is_ready() });
         }
         let sent = self.broker.reply(replies).await;
         batch.iter().map(|_| sent.clone().map(|()| true).map_err(Into::into)).collect()

@@ -25,6 +25,7 @@ mod letters;
 mod message;
 mod peers;
 mod publish;
+mod replies;
 mod session;
 mod shared;
 mod state;
@@ -49,6 +50,7 @@ use crate::amqp::{AmqpOptions, Link, LinkState, Target, error::KIND};
 use crate::schedules::{Schedules, amqp::AmqpSchedules};
 pub(crate) use declare::Scratch;
 pub(crate) use message::Post;
+pub(crate) use replies::Reply;
 use session::Settle;
 pub(crate) use shared::Shared;
 

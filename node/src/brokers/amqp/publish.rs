@@ -13,7 +13,7 @@ use umbel_scheduler::{Publish, Release};
 
 use super::{
     Shared,
-    message::{Post, Way, post, reply},
+    message::{Post, Way, post},
     session::Settle,
 };
 use crate::{
@@ -182,21 +182,6 @@ impl Shared {
         }
     }
 
-    /// Sends results to those who wait for them; that nobody does is no error.
-    pub(crate) async fn reply(&self, replies: Vec<(String, String, Vec<u8>)>) -> Result<(), AmqpError> {
-        if replies.is_empty() {
-            return Ok(());
-        }
-        let posts: Vec<_> = replies.into_iter().map(|(queue, correlation, body)| reply(&queue, &correlation, body)).collect();
-        for sent in self.send(&posts).await {
-            match sent {
-                Ok(()) | Err(AmqpError::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
     /// Where this process hears of the result of what it has begun itself.
     fn reply_of(&self, publish: &Publish) -> Option<&str> {
         let headers = &publish.invocation.headers;
@@ -211,7 +196,7 @@ impl Shared {
     }
 
     /// Sends, and awaits what the server says to each.
-    async fn send(&self, posts: &[Result<Post, AmqpError>]) -> Vec<Result<(), AmqpError>> {
+    pub(super) async fn send(&self, posts: &[Result<Post, AmqpError>]) -> Vec<Result<(), AmqpError>> {
         if let Err(error) = self.unblocked() {
             return vec![Err(error); posts.len()];
         }

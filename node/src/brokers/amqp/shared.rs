@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(super) replies: OnceLock<Replies>,
     /// Tasks whose publishing was not answered: sent again, they may be there twice.
     pub(super) doubtful: Mutex<HashSet<TaskId>>,
+    /// How many results are being sent again because nobody took them.
+    pub(super) unheard: AtomicUsize,
     /// Dropped with the broker: then its sessions end.
     alive: watch::Sender<()>,
     turn: AtomicUsize,
@@ -80,6 +82,7 @@ impl Shared {
             transactors: Mutex::default(),
             replies: OnceLock::new(),
             doubtful: Mutex::default(),
+            unheard: AtomicUsize::new(0),
             alive: watch::Sender::new(()),
             turn: AtomicUsize::new(0),
         })
