@@ -58,7 +58,7 @@ macro_rules! executor_conformance {
             knows_its_tasks returns_values takes_keywords keeps_values_as_they_are failures_are_outcomes crashes_are_outcomes
             bad_calls_are_type_errors unknown_tasks_are_failures wishes_are_outcomes terminate_ends_a_waiting_task
             terminate_ends_a_stubborn_task terminate_before_the_start_ends_it_too a_polite_task_hears_the_soft_limit
-            draining_fails_nobody progress_arrives_in_order full_progress_blocks_nobody slots_run_side_by_side
+            a_soft_limit_right_behind_the_start_is_heard draining_fails_nobody progress_arrives_in_order full_progress_blocks_nobody slots_run_side_by_side
             a_slot_runs_one_job_after_the_other a_dropped_run_frees_its_slot
             each_job_that_is_handed_ahead_runs_once_or_is_left what_has_not_begun_comes_back what_is_called_back_has_not_run
             an_end_by_force_spares_what_has_not_begun);
@@ -322,6 +322,19 @@ pub async fn a_polite_task_hears_the_soft_limit(executor: Arc<dyn Executor>) {
         ends.order(Order::Hurry);
     });
     assert_eq!(value(outcome), Value::from("told"));
+}
+
+/// One that passes right behind the start is heard all the same: by the task, or in its place where it had not begun.
+pub async fn a_soft_limit_right_behind_the_start_is_heard(executor: Arc<dyn Executor>) {
+    let mut slot = open(&*executor).await;
+    for _ in 0..50 {
+        let (job, ends) = job(&*executor, "conformance.polite", &[]);
+        let (outcome, ()) = tokio::join!(run(slot.as_mut(), job), async { ends.order(Order::Hurry) });
+        match outcome {
+            Outcome::Failure(error) => assert_eq!(error.exc_type, "SoftTimeLimitExceeded", "{error:?}"),
+            other => assert_eq!(value(other), Value::from("told")),
+        }
+    }
 }
 
 /// A node that wants to stop fails no task for it.

@@ -31,11 +31,13 @@ PLAIN = b'{"outcome":"success","content_type":"' + codec.JSON.encode() + b'","ru
 class Run:
     """One run of one task."""
 
-    __slots__ = ("attempt", "delegated", "failed", "host", "id", "number", "request", "retrying", "task")
+    __slots__ = ("attempt", "begun", "delegated", "failed", "host", "id", "number", "request", "retrying", "task")
 
     def __init__(self, number, task_id, task, host, delegated):
         self.number, self.id, self.task, self.host, self.delegated = number, task_id, task, host, delegated
         self.attempt = self.retrying = self.request = None
+        # Whether its function is called, for a pool that wants to know.
+        self.begun = delegated
         # Whether its soft limit is not for what comes now: its failure is about to be stored, or a hook is called.
         self.failed = False
 
@@ -58,6 +60,8 @@ class Host:
         self.spent = False
         # Whether whoever runs a task runs others after it: a process, a thread.
         self.keeps_stacks = True
+        # What is called in the place of a task's function, for a pool that wants to know when that begins.
+        self.beginning = None
         self.left = app.conf.worker_max_tasks_per_child or start.get("max_tasks_per_child")
         self.memory_kib = app.conf.worker_max_memory_per_child or start.get("max_memory_per_child")
 
@@ -148,7 +152,12 @@ class Host:
                 call[3]["_umbel_run"] = run
                 perform = self.tracer_of(run)
                 # One that came before the run is raised where the task would begin.
-                ending = perform(*call) if run.number not in self.told else perform(*call, lambda *args, **kwargs: self.hurry(run))
+                if self.beginning is not None:
+                    ending = perform(*call, self.beginning(run))
+                elif run.number in self.told:
+                    ending = perform(*call, lambda *args, **kwargs: self.hurry(run))
+                else:
+                    ending = perform(*call)
         except Exception as exc:
             ending = self.broken(exc)
         if run.request is not None:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery._state import _task_stack
+from celery.app.trace import task_has_custom
 
 from umbel_bootstrap import requests, wire
 
@@ -210,10 +211,13 @@ class Threads:
     def __init__(self, host, size):
         self.host, self.channel = host, host.channel
         self.pool = ThreadPoolExecutor(size, thread_name_prefix="umbel")
+        # What no thread has begun yet, and the order that has come for it.
+        self.waiting = {}
         self.running = {}
         self.answers = {}
         self.lock = threading.Lock()
         host.store = self.store
+        host.beginning = self.beginning
 
     def serve(self):
         while True:
@@ -222,6 +226,7 @@ class Threads:
                 return
             kind, head, payload = frame
             if kind == wire.RUN:
+                self.waiting[head["run"]] = None
                 self.pool.submit(self.perform, head, payload)
             elif kind == wire.ORDER:
                 self.order(head)
@@ -229,26 +234,60 @@ class Threads:
                 self.answer(head["run"], head["stored"])
 
     def perform(self, head, payload):
-        number = head["run"]
+        number, ending = head["run"], None
         try:
             run, call = self.host.prepare(head, payload)
         except Exception as exc:
+            with self.lock:
+                del self.waiting[number]
             self.tell(number, self.host.refused(head, exc))
             return
         call[3]["_umbel_run"] = run
         here.set(run)
-        with self.lock:
-            self.running[number] = (threading.get_ident(), run)
         try:
-            ending = self.host.finish(run, call)
+            if self.enter(run):
+                ending = self.host.finish(run, call)
         except SystemExit as exit:
             # As in a process of its own, where it would be the process's end.
             os._exit(exit.code if isinstance(exit.code, int) else 1)
-        finally:
-            with self.lock:
-                self.running.pop(number, None)
-            here.set(None)
+        except SoftTimeLimitExceeded as exc:
+            # It passed between two steps of ours. An end that is known by then stands.
+            if ending is None:
+                ending = self.host.broken(exc)
+        while True:
+            try:
+                with self.lock:
+                    self.running.pop(number, None)
+                break
+            except SoftTimeLimitExceeded:
+                # The last that can come: nobody is told who does not run.
+                pass
+        self.host.told.discard(number)
+        here.set(None)
         self.tell(number, ending)
+
+    def enter(self, run):
+        """Puts it among those that run; whether it is still to."""
+        with self.lock:
+            self.running[run.number] = (threading.get_ident(), run)
+            order = self.waiting.pop(run.number)
+        if order == HURRY:
+            self.host.told.add(run.number)
+        return order != TERMINATE
+
+    def beginning(self, run):
+        """Its task's function. An exception that came earlier would be raised in the middle of Celery, where it may get lost."""
+        task = run.task
+        function = task if task_has_custom(task, "__call__") else task.run
+
+        def begin(*args, **kwargs):
+            with self.lock:
+                run.begun = True
+            if run.number in self.host.told:
+                self.host.hurry(run)
+            return function(*args, **kwargs)
+
+        return begin
 
     def store(self, failing):
         """Has the node store a failure; whether it has."""
@@ -272,10 +311,15 @@ class Threads:
         # While the lock is held the thread cannot go on to another run.
         with self.lock:
             thread, run = self.running.get(head["run"], (None, None))
-            if head["run"] in self.answers:
+            if head["run"] in self.waiting:
+                if self.waiting[head["run"]] != TERMINATE:
+                    self.waiting[head["run"]] = head["order"]
+            elif head["run"] in self.answers:
                 # It waits and hears of no exception. One that is to end need not wait, and calls nobody.
                 if head["order"] == TERMINATE:
                     self.answers[head["run"]].put(False)
+            elif thread is not None and not run.begun:
+                self.host.told.add(run.number)
             elif thread is not None and not (run.failed and head["order"] == HURRY):
                 if run.request is not None:
                     requests.soft_limit(run)
