@@ -8,12 +8,18 @@ use umbel_proto::{Millis, control::Request, repr};
 /// How far a pattern may go before it counts as one that does not match.
 const BACKTRACKS: usize = 10_000;
 
+/// The longest pattern that is read, in bytes; names of nodes are shorter.
+const PATTERN_MAX: usize = 1_024;
+
 /// Whether a command is for the node of that name (`kombu/pidbox.py::handle_message`): by destination, else by pattern, else it
-/// is for everybody. A pattern that is not valid, or whose kind is not known, means nobody.
+/// is for everybody. A pattern that is not valid, is too long, or whose kind is not known, means nobody.
 pub fn is_for(request: &Request, node: &str) -> bool {
     match (&request.destination, &request.pattern, &request.matcher) {
         (Some(destination), ..) if !destination.is_empty() => destination.iter().any(|name| name == node),
         (_, Some(pattern), Some(matcher)) if !pattern.is_empty() && !matcher.is_empty() => {
+            if pattern.len() > PATTERN_MAX {
+                return false;
+            }
             let expression = match matcher.as_str() {
                 "glob" => glob(pattern),
                 "pcre" => format!("^(?:{pattern})"),
@@ -146,6 +152,8 @@ mod tests {
             (pattern("pcre", "("), false),
             (pattern("pcre", "(a*)*b|w1@(?:host1|x)+y"), false),
             (pattern("sql", "w1*"), false),
+            (pattern("glob", &"*".repeat(PATTERN_MAX)), true),
+            (pattern("glob", &"*".repeat(PATTERN_MAX + 1)), false),
         ] {
             assert_eq!(is_for(&request, node), meant, "{request:?}");
         }

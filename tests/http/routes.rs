@@ -107,6 +107,35 @@ async fn a_workflow_is_shown_as_a_tree() {
     served.stop().await;
 }
 
+/// Goal: a workflow that is deeper than readers of JSON go is shown as far as they do, and the rest by the id where that ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_workflow_is_shown_in_parts() {
+    const STEPS: usize = 150;
+    let served = Served::start(None).await;
+    let add = |id: usize| {
+        let args = if id == 0 { json!([0, 1]) } else { json!([1]) };
+        json!({ "task": "umbel.demo.add", "args": args, "kwargs": {}, "options": { "task_id": format!("step-{id}") }, "subtask_type": null, "immutable": false })
+    };
+    let tasks: Vec<Json> = (0..STEPS).map(add).collect();
+    let chain = json!({ "task": "celery.chain", "kwargs": { "tasks": tasks }, "options": {}, "args": [], "subtask_type": "chain", "immutable": false });
+    assert_eq!(served.run(json!({ "signature": chain })).await["result"], STEPS);
+    let (mut from, mut seen) = ("step-0".to_owned(), Vec::new());
+    loop {
+        let shown = served.get(&format!("/api/v1/workflows/{from}")).await;
+        let steps: Vec<Json> = std::iter::successors(Some(&shown["tree"]), |node| node["children"].get(0)).cloned().collect();
+        seen.extend(steps.iter().map(|step| step["id"].as_str().unwrap().to_owned()));
+        if shown["truncated"] == false {
+            break;
+        }
+        let last = steps.last().unwrap();
+        assert_eq!(last["truncated"], true, "{last}");
+        // It begins the next part.
+        from = seen.pop().unwrap();
+    }
+    assert_eq!(seen, (0..STEPS).map(|id| format!("step-{id}")).collect::<Vec<_>>());
+    served.stop().await;
+}
+
 /// Goal: an idempotency key keeps a request that is repeated from running twice; another request under it is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idempotency_key_sends_once() {
@@ -169,6 +198,10 @@ async fn a_failed_task_is_sent_again() {
     let refused =
         served.remote.ask("POST".parse().unwrap(), &format!("/api/v1/tasks/{}/retry", result["task_id"].as_str().unwrap()), None).await;
     assert!(matches!(refused, Err(RemoteError::Problem { status, .. }) if status.as_u16() == 409), "{refused:?}");
+    // What nobody would run is not said to be sent.
+    served.ask("POST", &format!("/api/v1/tasks/{id}/revoke"), None).await;
+    let refused = served.remote.ask("POST".parse().unwrap(), &format!("/api/v1/tasks/{id}/retry"), None).await;
+    assert!(matches!(&refused, Err(RemoteError::Problem { detail, .. }) if detail.contains("is revoked")), "{refused:?}");
     served.stop().await;
 }
 

@@ -3,14 +3,10 @@
 use umbel_proto::{Map, Value};
 
 use crate::{
-    config::{Config, Url, UrlKind},
+    config::{self, Config, Url, UrlKind},
     executors::python::AppReport,
     telling::{Allow, Description},
 };
-
-/// Names that hold secrets (`celery/app/utils.py::HIDDEN_SETTINGS`).
-const HIDDEN: [&str; 8] = ["api", "token", "key", "secret", "pass", "profanity", "signature", "database"];
-const MASK: &str = "********";
 
 /// The description of a node with this configuration, and with the settings of its application.
 pub(super) fn description(config: &Config, app: Option<&AppReport>) -> Description {
@@ -49,10 +45,7 @@ fn conf(config: &Config, app: Option<&AppReport>) -> Map {
         set(name, value.value.clone());
     }
     for (name, value) in &mut conf {
-        let hidden = HIDDEN.iter().any(|part| name.to_lowercase().contains(part));
-        if hidden && !value.is_null() {
-            *value = MASK.into();
-        }
+        *value = config::masked(name, value);
     }
     conf
 }
@@ -90,13 +83,17 @@ fn broker(url: &Url) -> Map {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
+    use crate::config::Sourced;
 
     /// Goal: what is told holds no secret, whatever its place.
     #[test]
     fn secrets_are_masked() {
         let flags = vec![("--broker".to_owned(), "redis://me:hunter2@h:6380/3".to_owned())];
-        let loaded = config::load(flags, None, false, Vec::new()).unwrap();
+        let mut loaded = config::load(flags, None, false, Vec::new()).unwrap();
+        let kwargs =
+            Map::from_iter([("sentinel_kwargs".to_owned(), Value::Map(Map::from_iter([("password".to_owned(), "hunter2".into())])))]);
+        let origin = loaded.config.timezone.origin.clone();
+        loaded.config.celery.push(("broker_transport_options".to_owned(), Sourced { value: Value::Map(kwargs), origin }));
         let description = description(&loaded.config, None);
         let told = format!("{:?} {:?}", description.conf, description.broker);
         assert!(!told.contains("hunter2"), "{told}");

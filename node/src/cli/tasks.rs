@@ -43,7 +43,7 @@ enum Verb {
         #[command(flatten)]
         confirm: Confirm,
     },
-    /// Run failed or revoked tasks again, under their ids
+    /// Run tasks that failed or expired again, under their ids
     Retry {
         /// The tasks' ids
         #[arg(required = true, value_name = "ID")]

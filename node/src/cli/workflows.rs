@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::{
     confirm::Confirm,
     failure::{Failure, visible},
-    output::{Format, Screen},
+    output::{Format, Screen, program},
     place::Place,
     session::{Session, part},
 };
@@ -80,5 +80,8 @@ fn tree(node: &Json, own: &str, below: &str, screen: &Screen, lines: &mut Vec<St
         let last = index + 1 == children.len();
         let (branch, line) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
         tree(child, &format!("{below}{branch}"), &format!("{below}{line}"), screen, lines);
+    }
+    if node["truncated"] == true {
+        lines.push(format!("{below}└─ … more: {} workflows show {}", program(), text("id")));
     }
 }

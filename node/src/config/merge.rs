@@ -9,6 +9,7 @@ use super::{
     key::{Key, find, find_flag},
     keys::KEYS,
     kind::{Concurrency, Kind, Mismatch, Setting},
+    mask,
     raw::{Entry, Name, Raw},
     secret::{MASK, Secret},
     url::Url,
@@ -169,8 +170,11 @@ impl Resolved {
 
     /// Every value as people see it: name, key, value (masked if secret), origin; in the order of the table.
     pub fn rows(&self) -> Vec<Row<'_>> {
-        let mut rows: Vec<Row<'_>> =
-            self.values.iter().map(|(name, value)| Row { name, key: value.key, value: shown(value), origin: &value.origin }).collect();
+        let mut rows: Vec<Row<'_>> = self
+            .values
+            .iter()
+            .map(|(name, value)| Row { name, key: value.key, value: shown(name, value), origin: &value.origin })
+            .collect();
         rows.sort_by_key(|row| KEYS.iter().position(|key| key.name == row.key.name));
         rows
     }
@@ -199,9 +203,11 @@ pub struct Row<'a> {
     pub origin: &'a Origin,
 }
 
-fn shown(value: &Value) -> String {
+fn shown(name: &Name, value: &Value) -> String {
     let setting = value.setting.expose();
     match setting {
+        // Any name of Celery's may stand there.
+        Setting::Value(any) if value.key.name == "celery.*" => Setting::Value(mask::masked(&name.to_string(), any)).show(),
         // Addresses are secret for their passwords, and mask those by themselves.
         Setting::Url(url) => url.to_string(),
         _ if value.key.secret => MASK.to_owned(),

@@ -118,10 +118,14 @@ impl Tx<'_> {
             for entry in new {
                 // An entry is what people wrote, with fields that come and go: JSON, which says what it holds.
                 let row = serde_json::to_vec(entry).map_err(|error| StoreError::Refused(format!("an entry cannot be written: {error}")))?;
-                entries.insert(entry.name.as_str(), row.as_slice())?;
-                if marks.get(entry.name.as_str())?.is_none() {
-                    marks.insert(entry.name.as_str(), record::encode(&MarkRow::from(&Mark::new(self.now)))?.as_slice())?;
+                let old = entries.insert(entry.name.as_str(), row.as_slice())?.map(|old| is_on(old.value()));
+                let known = marks.get(entry.name.as_str())?.map(|row| record::decode::<MarkRow>(row.value())).transpose()?;
+                let mut mark = known.unwrap_or_else(|| MarkRow::from(&Mark::new(self.now)));
+                if entry.enabled && old == Some(false) {
+                    // What was due while nobody wanted it is not made up for.
+                    mark.due = mark.due.max(self.now);
                 }
+                marks.insert(entry.name.as_str(), record::encode(&mark)?.as_slice())?;
             }
         }
         self.entries_changed()
@@ -165,6 +169,11 @@ impl Tx<'_> {
         self.state.beat.revision = revision;
         Ok(())
     }
+}
+
+/// Whether an entry is sent at all, as it is kept.
+fn is_on(row: &[u8]) -> bool {
+    serde_json::from_slice::<Entry>(row).map_or(true, |entry| entry.enabled)
 }
 
 /// A mark as it is kept.

@@ -40,12 +40,20 @@ pub(super) fn record(record: &ResultRecord) -> Json {
     value(&record.to_value())
 }
 
-/// A result tree: `{"id", "parent", "children"}`.
+/// How many steps of a chain are shown in front of its last. Readers of JSON go no deeper than 128 levels (`serde_json`).
+const PARENTS_MAX: usize = 30;
+
+/// A result tree: `{"id", "parent", "children"}`, its parents up to a limit.
 pub(super) fn tree(tuple: &ResultTuple) -> Json {
+    tree_to(tuple, PARENTS_MAX)
+}
+
+fn tree_to(tuple: &ResultTuple, parents: usize) -> Json {
+    let parent = tuple.parent.as_deref().filter(|_| parents > 0);
     json!({
         "id": tuple.id,
-        "parent": tuple.parent.as_deref().map(tree),
-        "children": tuple.children.as_ref().map(|children| children.iter().map(tree).collect::<Vec<_>>()),
+        "parent": parent.map(|parent| tree_to(parent, parents - 1)),
+        "children": tuple.children.as_ref().map(|children| children.iter().map(|child| tree_to(child, parents)).collect::<Vec<_>>()),
     })
 }
 

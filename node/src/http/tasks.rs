@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use umbel_proto::{Invocation, QueueName, TaskId};
-use umbel_scheduler::{Commit, Effect, Fence, Publish, Route, revocation::Revocation};
+use umbel_scheduler::{Commit, Effect, Fence, Publish, revocation::Revocation, settlement::route_back};
 
 use super::{
     Api,
@@ -55,14 +55,24 @@ pub(super) async fn retry(State(api): State<Api>, Path(id): Path) -> Result<Json
     let Some(again) = api.index.again(&id) else {
         return Err(match api.index.get(&id) {
             None => unknown(&id),
-            Some(row) => Problem::new(Kind::Conflict, format!("task {id} is {}: only failed and revoked tasks are run again", row.state)),
+            Some(row) => {
+                Problem::new(Kind::Conflict, format!("task {id} is {}: only tasks that failed or expired are run again", row.state))
+            }
         });
     };
+    // Whoever takes it would refuse it: an order to revoke holds for every message of its task.
+    if api.broker.revoked().borrow().covers(&again) {
+        let refused = Problem::new(Kind::Conflict, format!("task {id} is revoked, or what it belongs to: it would not run"));
+        return Err(refused.hint("send it under a new id: node call"));
+    }
     let mut invocation = Invocation::clone(&again);
     invocation.headers.retries = 0;
     invocation.headers.eta = None;
-    let queue = QueueName::from(invocation.properties.routing_key.as_str());
-    let route = Route { queue, exchange: invocation.properties.exchange.clone(), routing_key: invocation.properties.routing_key.clone() };
+    // Whoever asks for it wants it now, however late that is.
+    invocation.headers.expires = None;
+    let taken_from = api.index.get(&id).map(|row| row.queue).filter(|queue| !queue.is_empty());
+    let queue = taken_from.unwrap_or_else(|| invocation.properties.routing_key.clone());
+    let route = route_back(&invocation, &QueueName::from(queue));
     let publish = Effect::Publish(Box::new(Publish { invocation, route, due: None }));
     api.ledger.commit(vec![Commit { fence: Fence::Open, effects: vec![publish] }]).await?;
     tracing::info!(task_id = %id, "task sent again over HTTP");

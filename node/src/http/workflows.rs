@@ -1,6 +1,6 @@
 //! `/api/v1/results` and `/api/v1/workflows`.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use axum::{
     Json,
@@ -24,6 +24,10 @@ use super::{
 const WAIT_SECS_MAX: f64 = 60.0;
 /// Tasks of a workflow that are looked up for one answer.
 const NODES_MAX: usize = 10_000;
+/// Levels of a workflow that are shown. Each is two of JSON, of which readers take 128 (`serde_json`).
+const DEPTH_MAX: usize = 60;
+/// Results that are read at a time.
+const SLICE: usize = 500;
 
 /// How long to wait for a result.
 #[derive(Debug, Default, Deserialize)]
@@ -68,14 +72,13 @@ pub(super) async fn show(State(api): State<Api>, Path(id): Path) -> Result<Json<
         Some(tree) => tree.clone(),
         None => ResultTuple { id: id.clone(), parent: None, children: None },
     };
-    let mut left = NODES_MAX;
-    let tree = Box::pin(node(&api, &root, &mut left)).await?;
+    let (tree, whole) = tree(&api, root).await?;
     let unknown = group.is_none() && chord.is_none() && tree["status"] == "PENDING" && api.index.get(&id).is_none();
     if unknown {
         return Err(Problem::not_found("workflow", &id));
     }
     let chord = chord.map(|progress| json!({ "size": progress.size, "done": progress.done }));
-    Ok(Json(json!({ "id": id, "chord": chord, "tree": tree, "truncated": left == 0 })))
+    Ok(Json(json!({ "id": id, "chord": chord, "tree": tree, "truncated": !whole })))
 }
 
 pub(super) async fn revoke(State(api): State<Api>, Path(id): Path) -> Result<Json<Value>, Problem> {
@@ -86,24 +89,81 @@ pub(super) async fn revoke(State(api): State<Api>, Path(id): Path) -> Result<Jso
     Ok(Json(json!({ "id": id, "revoked": true })))
 }
 
-async fn node(api: &Api, tuple: &ResultTuple, left: &mut usize) -> Result<Value, Problem> {
-    let record = read(api, &TaskId::from(tuple.id.as_str())).await?;
-    let row = api.index.get(&tuple.id);
-    let below = tuple.children.clone().or_else(|| record.as_ref().and_then(|record| record.children.clone())).unwrap_or_default();
-    let mut children = Vec::new();
-    for child in &below {
-        if *left == 0 {
+/// A task or a group of a workflow.
+struct Part {
+    tuple: ResultTuple,
+    record: Option<ResultRecord>,
+    /// Its children, which stand behind it.
+    children: Vec<usize>,
+    /// Whether it has more of them.
+    truncated: bool,
+}
+
+impl Part {
+    fn new(tuple: ResultTuple) -> Self {
+        Self { tuple, record: None, children: Vec::new(), truncated: false }
+    }
+
+    fn below(&self) -> Vec<ResultTuple> {
+        let stored = || self.record.as_ref().and_then(|record| record.children.clone());
+        self.tuple.children.clone().or_else(stored).unwrap_or_default()
+    }
+}
+
+/// What can be reached from `root`, as a tree, and whether all of it is there. One level is looked up after the other: a chain is as
+/// deep as it is long, and a task that sends itself again has no end.
+async fn tree(api: &Api, root: ResultTuple) -> Result<(Value, bool), Problem> {
+    let mut seen = HashSet::from([root.id.clone()]);
+    let mut parts = vec![Part::new(root)];
+    let (mut whole, mut level) = (true, 0..1);
+    for depth in 1..=DEPTH_MAX {
+        for slice in level.clone().collect::<Vec<_>>().chunks(SLICE) {
+            let ids: Vec<TaskId> = slice.iter().map(|at| TaskId::from(parts[*at].tuple.id.as_str())).collect();
+            for (at, record) in slice.iter().zip(api.backend.get(&ids).await?) {
+                parts[*at].record = record;
+            }
+        }
+        let first_of_next = parts.len();
+        for at in level {
+            for child in parts[at].below() {
+                if depth == DEPTH_MAX || parts.len() >= NODES_MAX {
+                    parts[at].truncated = true;
+                    whole = false;
+                    break;
+                }
+                // Celery's results may name a task twice; its place is where it was found first.
+                if seen.insert(child.id.clone()) {
+                    let place = parts.len();
+                    parts[at].children.push(place);
+                    parts.push(Part::new(child));
+                }
+            }
+        }
+        level = first_of_next..parts.len();
+        if level.is_empty() {
             break;
         }
-        *left -= 1;
-        children.push(Box::pin(node(api, child, left)).await?);
     }
-    let parent = tuple.parent.as_ref().map(|parent| parent.id.clone());
-    let status = record.as_ref().map(|record| record.status.as_str().to_owned()).or_else(|| row.as_ref().map(|row| row.state.to_owned()));
-    Ok(json!({
-        "id": tuple.id, "name": row.map(|row| row.name), "status": status.unwrap_or_else(|| "PENDING".to_owned()),
-        "group": tuple.children.is_some(), "parent": parent, "children": children,
-    }))
+    Ok((assemble(api, parts), whole))
+}
+
+/// The tree of parts of which each stands before its children.
+fn assemble(api: &Api, parts: Vec<Part>) -> Value {
+    let mut shown: Vec<Value> = vec![Value::Null; parts.len()];
+    for (at, part) in parts.into_iter().enumerate().rev() {
+        let children: Vec<Value> = part.children.iter().map(|child| shown[*child].take()).collect();
+        let row = api.index.get(&part.tuple.id);
+        let stored = part.record.as_ref().map(|record| record.status.as_str().to_owned());
+        let status = stored.or_else(|| row.as_ref().map(|row| row.state.to_owned())).unwrap_or_else(|| "PENDING".to_owned());
+        let parent = part.tuple.parent.as_ref().map(|parent| parent.id.clone());
+        let mut node = json!({
+            "id": part.tuple.id, "name": row.map(|row| row.name), "status": status,
+            "group": part.tuple.children.is_some(), "parent": parent, "truncated": part.truncated,
+        });
+        node["children"] = Value::Array(children);
+        shown[at] = node;
+    }
+    shown.swap_remove(0)
 }
 
 async fn read(api: &Api, task: &TaskId) -> Result<Option<ResultRecord>, Problem> {

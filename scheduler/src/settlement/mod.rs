@@ -21,6 +21,7 @@ use run::Run;
 
 pub(crate) use later::is_scheduled;
 pub use later::{has_waited, later, postponed};
+pub use run::route_back;
 
 /// Everything a settlement depends on.
 #[derive(Debug, Clone, Copy)]

@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
 }
 
 /// The way a message came that was taken from `queue`.
-pub(super) fn route_back(invocation: &Invocation, queue: &QueueName) -> Route {
+pub fn route_back(invocation: &Invocation, queue: &QueueName) -> Route {
     let (properties, queue) = (&invocation.properties, queue.clone());
     if properties.exchange.is_empty() {
         return Route { routing_key: queue.to_string(), queue, exchange: String::new() };

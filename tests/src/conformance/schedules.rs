@@ -39,6 +39,7 @@ macro_rules! schedules_conformance {
                 a_batch_answers_each_tick,
                 entries_are_kept_and_their_marks_survive_changes,
                 a_resumed_entry_goes_on_from_now,
+                an_entry_that_is_turned_on_goes_on_from_now,
                 revisions_tell_of_changes,
                 everything_survives,
                 two_leaders_never_send_one_tick_twice,
@@ -294,6 +295,24 @@ pub async fn a_resumed_entry_goes_on_from_now<S: Stage>() {
     store.pause("e", false).await.unwrap();
     let resumed = mark(&*store, "e").await;
     assert!(!resumed.paused && resumed.due >= start && resumed.runs == 1, "{resumed:?}");
+}
+
+/// Nor was what was due while it was turned off; every other change leaves its mark alone.
+pub async fn an_entry_that_is_turned_on_goes_on_from_now<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let store = schedules(&*stage.broker());
+    store.put(vec![entry("e")]).await.unwrap();
+    let start = mark(&*store, "e").await.due;
+    let leader = candidate("node", LONG_LEASE);
+    let token = leads(&*store, &leader).await;
+    tick(&*store, &leader, token, vec![step("e", start, start - 60_000, "1")]).await;
+    for enabled in [true, false, false] {
+        store.put(vec![Entry { enabled, ..entry("e") }]).await.unwrap();
+        assert_eq!(mark(&*store, "e").await.due, start - 60_000, "{enabled}");
+    }
+    store.put(vec![entry("e")]).await.unwrap();
+    let on = mark(&*store, "e").await;
+    assert!(on.due >= start && on.runs == 1, "{on:?}");
 }
 
 /// Whoever renews hears that entries have changed; ticks are no change.

@@ -159,7 +159,16 @@ impl Pages {
         }
         for entry in written {
             let Some(name) = entry["name"].as_str() else { continue };
-            let mark = self.entries.get(name).map_or_else(|| Mark::new(at), |page| page.mark.clone());
+            let mark = self.entries.get(name).map_or_else(
+                || Mark::new(at),
+                |page| {
+                    let mut mark = page.mark.clone();
+                    if page.written["enabled"] == false && entry["enabled"] != false {
+                        go_on(&mut mark, at);
+                    }
+                    mark
+                },
+            );
             self.entries.insert(name.to_owned(), Page::new(entry.clone(), mark));
         }
         self.changed(offset, written.len())
@@ -206,12 +215,16 @@ impl Pages {
     }
 }
 
-/// A resumed entry goes on from now; a mark ahead of now stays.
 fn pause(mark: &mut Mark, paused: bool, now: Millis) {
     if mark.paused && !paused {
-        mark.due = mark.due.max(now);
+        go_on(mark, now);
     }
     mark.paused = paused;
+}
+
+/// What was due while nobody wanted it is not made up for; a mark ahead of now stays.
+fn go_on(mark: &mut Mark, now: Millis) {
+    mark.due = mark.due.max(now);
 }
 
 /// Somebody who begins to read, perhaps in the middle.
