@@ -7,6 +7,7 @@ mod actors_time;
 mod amqp;
 mod amqp_alarms;
 mod amqp_nodes;
+mod amqp_queues;
 pub(crate) mod crash;
 mod endings;
 mod faulty;

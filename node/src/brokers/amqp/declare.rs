@@ -97,11 +97,7 @@ impl Shared {
         };
         let mut scratch = Scratch::new(live.clone());
         for queue in &new {
-            let mut arguments = self.typed();
-            arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(FRONT_MILLIS));
-            arguments.insert("x-dead-letter-exchange".into(), text(""));
-            arguments.insert("x-dead-letter-routing-key".into(), text(queue.as_str()));
-            scratch.queue(&front(queue), arguments).await?;
+            scratch.queue(&front(queue), front_arguments(self.options.queue_type, queue.as_str())).await?;
         }
         self.declare_letters(&mut scratch).await?;
         scratch.close().await;
@@ -117,6 +113,8 @@ impl Shared {
             declared.fronts.remove(queue);
             declared.delayed.remove(queue);
         }
+        // Whoever has deleted one may have deleted others.
+        declared.ladder = false;
     }
 
     /// Declares queues of tasks: each bound to a direct exchange of its own name, as Celery does.
@@ -141,6 +139,7 @@ impl Shared {
             }
             scratch.queue(queue.as_str(), arguments).await?;
             self.bind(&mut scratch, queue).await?;
+            self.bind_delayed(&mut scratch, queue).await?;
         }
         scratch.close().await;
         self.state.note(&new);
@@ -166,13 +165,17 @@ impl Shared {
         answer("binding a queue", bind).await
     }
 
+    /// Binds a queue that is declared anew to the foot of the ladder, where there is one: others believe that it still is.
+    async fn bind_delayed(&self, scratch: &mut Scratch, queue: &QueueName) -> Result<(), AmqpError> {
+        if queue.as_str().is_empty() || !scratch.exchange(delay::FOOT).await? {
+            return Ok(());
+        }
+        delay::bind(&scratch.channel().await?, queue).await
+    }
+
     /// The arguments of the configured type of queue.
     fn typed(&self) -> FieldTable {
-        let mut arguments = FieldTable::default();
-        if self.options.queue_type == QueueType::Quorum {
-            arguments.insert("x-queue-type".into(), text("quorum"));
-        }
-        arguments
+        typed(self.options.queue_type)
     }
 
     /// Declares a queue of the configured type that is bound to nothing.
@@ -189,14 +192,7 @@ impl Shared {
         if self.declared(live.epoch).letters {
             return Ok(());
         }
-        let mut arguments = self.typed();
-        if self.options.queue_type == QueueType::Quorum {
-            // Listing counts as delivering; RabbitMQ 4 would drop a letter that was listed twenty times.
-            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(1_000_000_000));
-        }
-        let max = i64::try_from(self.options.max_dead_letters).unwrap_or(i64::MAX);
-        arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(max));
-        arguments.insert("x-overflow".into(), text("drop-head"));
+        let arguments = letters_arguments(self.options.queue_type, self.options.max_dead_letters);
         scratch.queue(letters::QUEUE, arguments).await?;
         self.declared(live.epoch).letters = true;
         Ok(())
@@ -250,4 +246,34 @@ impl Shared {
         }
         Ok(there)
     }
+}
+
+/// The arguments of a queue of that type.
+pub(super) fn typed(kind: QueueType) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    if kind == QueueType::Quorum {
+        arguments.insert("x-queue-type".into(), text("quorum"));
+    }
+    arguments
+}
+
+/// The arguments of the queue in front of `queue`.
+pub(super) fn front_arguments(kind: QueueType, queue: &str) -> FieldTable {
+    let mut arguments = typed(kind);
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(FRONT_MILLIS));
+    arguments.insert("x-dead-letter-exchange".into(), text(""));
+    arguments.insert("x-dead-letter-routing-key".into(), text(queue));
+    arguments
+}
+
+/// The arguments of the queue of dead letters, of which there are at most `max`.
+pub(super) fn letters_arguments(kind: QueueType, max: u64) -> FieldTable {
+    let mut arguments = typed(kind);
+    if kind == QueueType::Quorum {
+        // Listing counts as delivering; RabbitMQ 4 would drop a letter that was listed twenty times.
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(1_000_000_000));
+    }
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(i64::try_from(max).unwrap_or(i64::MAX)));
+    arguments.insert("x-overflow".into(), text("drop-head"));
+    arguments
 }

@@ -119,9 +119,9 @@ impl AmqpFanout {
         for (address, _) in batch {
             Exchange::of(address).0.declare(&self.0).await?;
         }
-        let channel = self.0.publisher().await?;
+        let line = self.0.line().await?;
         let sending = batch.iter().map(|(address, envelope)| {
-            let channel = &channel;
+            let channel = &line.channel;
             async move {
                 let (exchange, key) = Exchange::of(address);
                 let publish = channel.basic_publish(
@@ -142,7 +142,11 @@ impl AmqpFanout {
                 Err(_) => Err(AmqpError::Unavailable(format!("sending: not confirmed within {ANSWER:?}"))),
             }
         });
-        Ok(join_all(confirmed).await)
+        let confirmed = join_all(confirmed).await;
+        if confirmed.iter().all(Result::is_ok) {
+            self.0.keep_line(line);
+        }
+        Ok(confirmed)
     }
 }
 

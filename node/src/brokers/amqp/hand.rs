@@ -37,6 +37,8 @@ pub(super) struct Inner {
     pub(super) consumers: BTreeMap<QueueName, u32>,
     /// Queues that RabbitMQ has ended a consumer of: they have been deleted, or have moved.
     pub(super) gone: BTreeSet<QueueName>,
+    /// Queues that nothing comes from any more, until somebody fetches.
+    pub(super) stopped: BTreeSet<QueueName>,
     /// Why the session has ended, if it has.
     dead: Option<String>,
 }

@@ -45,6 +45,7 @@ use crate::amqp::{QueueType, error::AmqpError, link::answer};
 
 mod arrive;
 mod consume;
+mod returned;
 mod settle;
 
 /// How often the keeper looks around.
@@ -67,6 +68,7 @@ pub(super) struct Keeper {
     channel: Channel,
     kind: QueueType,
     hold: Duration,
+    max_dead_letters: u64,
     incoming: Incoming,
     sources: BTreeMap<u64, Source>,
     sourced: u64,
@@ -124,6 +126,7 @@ pub(super) async fn start(
         channel,
         kind: shared.options.queue_type,
         hold: shared.options.hold,
+        max_dead_letters: shared.options.max_dead_letters,
         incoming: SelectAll::new(),
         sources: BTreeMap::new(),
         sourced: 0,

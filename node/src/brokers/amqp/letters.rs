@@ -76,6 +76,8 @@ impl Shared {
             if again {
                 let death = message.death.clone().unwrap_or_default();
                 let queue = QueueName::from(words(&death, "queue").as_str());
+                // Who has deleted it may have done so long after it was declared from here.
+                self.undeclare(std::slice::from_ref(&queue));
                 self.declare_queues(std::iter::once(&queue)).await?;
                 let post = message.anew(queue.as_str())?;
                 let publish = channel.basic_publish(
@@ -89,6 +91,13 @@ impl Shared {
             }
             answer("taking a dead letter", channel.basic_ack(*tag, BasicAckOptions::default())).await?;
             answer("taking a dead letter", channel.tx_commit()).await?;
+            // Deleted at this very moment: the only copy is here.
+            for back in answer("sending a dead letter again", channel.wait_for_confirms()).await? {
+                let queue = QueueName::from(back.delivery.routing_key.as_str());
+                self.undeclare(std::slice::from_ref(&queue));
+                self.declare_queues(std::iter::once(&queue)).await?;
+                self.send(&[message.anew(queue.as_str())]).await.remove(0)?;
+            }
         }
         self.put_back(channel, count - u32::from(found.is_some())).await;
         Ok(found.is_some())

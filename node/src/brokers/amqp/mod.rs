@@ -26,6 +26,7 @@ mod message;
 mod peers;
 mod publish;
 mod replies;
+mod send;
 mod session;
 mod shared;
 mod state;

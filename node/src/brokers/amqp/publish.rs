@@ -1,12 +1,7 @@
-//! Publishing with confirms.
+//! Publishing: what is declared for it, where it goes, and what becomes of what is refused.
 
 use std::{collections::BTreeSet, sync::PoisonError};
 
-use futures::future::join_all;
-use lapin::{
-    Channel, Confirmation,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
-};
 use tokio::time::timeout;
 use umbel_proto::{QueueName, TaskId};
 use umbel_scheduler::{Publish, Release};
@@ -17,10 +12,7 @@ use super::{
     session::Settle,
 };
 use crate::{
-    amqp::{
-        error::{AmqpError, judge},
-        link::{ANSWER, answer},
-    },
+    amqp::{error::AmqpError, link::ANSWER},
     brokers::Held,
     clock,
 };
@@ -95,6 +87,10 @@ impl Shared {
         let mut answers = self.send(&posts).await;
         for ((publish, post), answer) in slice.iter().zip(&posts).zip(&mut answers) {
             if let (Err(AmqpError::Refused(reason)), Ok(post)) = (&*answer, post) {
+                if slice.len() > 1 {
+                    // The server may have closed the channel over another of them, with this one in its queue.
+                    self.doubt(&publish.invocation.headers.id);
+                }
                 *answer = self.send_elsewhere(publish, post, AmqpError::Refused(reason.clone())).await;
             }
         }
@@ -157,18 +153,21 @@ impl Shared {
 
     /// Remembers what may have been sent although nobody said so.
     pub(super) fn remember_doubts(&self, slice: &[Publish], answers: &[Result<(), AmqpError>]) {
-        let mut doubts = self.doubts();
         for (publish, answer) in slice.iter().zip(answers) {
             let id = &publish.invocation.headers.id;
             match answer {
-                Err(AmqpError::Unavailable(_)) if doubts.len() < DOUBTS => {
-                    doubts.insert(id.clone());
-                }
-                Ok(()) => {
-                    doubts.remove(id);
-                }
+                Err(AmqpError::Unavailable(_)) => self.doubt(id),
+                Ok(()) => drop(self.doubts().remove(id)),
                 Err(_) => {}
             }
+        }
+    }
+
+    /// Remembers that a task's message may be there already.
+    fn doubt(&self, id: &TaskId) {
+        let mut doubts = self.doubts();
+        if doubts.len() < DOUBTS {
+            doubts.insert(id.clone());
         }
     }
 
@@ -194,67 +193,4 @@ impl Shared {
         let Some(reason) = self.link.blocked() else { return Ok(()) };
         Err(AmqpError::Unavailable(format!("RabbitMQ takes no messages now ({reason}); look at its memory and disk alarms")))
     }
-
-    /// Sends, and awaits what the server says to each.
-    pub(super) async fn send(&self, posts: &[Result<Post, AmqpError>]) -> Vec<Result<(), AmqpError>> {
-        if let Err(error) = self.unblocked() {
-            return vec![Err(error); posts.len()];
-        }
-        let channel = match self.publisher().await {
-            Ok(channel) => channel,
-            Err(error) => return vec![Err(error); posts.len()],
-        };
-        let sending = posts.iter().map(|post| {
-            let channel = &channel;
-            async move {
-                let post = post.clone()?;
-                let mandatory = BasicPublishOptions { mandatory: true, ..Default::default() };
-                let publish = channel.basic_publish(post.exchange, post.routing_key, mandatory, &post.body, post.properties);
-                publish.await.map_err(|error| judge(&error, "publishing"))
-            }
-        });
-        let sent = match timeout(ANSWER, join_all(sending)).await {
-            Ok(sent) => sent,
-            Err(_) => return vec![Err(AmqpError::Unavailable(format!("publishing: no answer within {ANSWER:?}"))); posts.len()],
-        };
-        let confirmed = sent.into_iter().zip(posts).map(|(sent, post)| async move {
-            match timeout(ANSWER, sent?).await {
-                Err(_) => Err(AmqpError::Unavailable(format!("publishing: not confirmed within {ANSWER:?}"))),
-                Ok(Err(error)) => Err(judge(&error, "publishing")),
-                Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-                Ok(Ok(Confirmation::Ack(Some(back)) | Confirmation::Nack(Some(back)))) => {
-                    Err(unroutable(post, &back.reply_text.to_string()))
-                }
-                // A full queue that rejects (`x-overflow`), or a server that could not write.
-                Ok(Ok(Confirmation::Nack(None))) => {
-                    Err(AmqpError::Unavailable("RabbitMQ did not accept the message; is its queue full?".to_owned()))
-                }
-                Ok(Ok(Confirmation::NotRequested)) => Err(AmqpError::Unavailable("RabbitMQ was not asked to confirm".to_owned())),
-            }
-        });
-        join_all(confirmed).await
-    }
-
-    /// The channel for publishing, on the connection there is now.
-    pub(super) async fn publisher(&self) -> Result<Channel, AmqpError> {
-        let live = self.link.live().await?;
-        {
-            let publisher = self.publisher.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((epoch, channel)) = &*publisher
-                && *epoch == live.epoch
-                && channel.status().connected()
-            {
-                return Ok(channel.clone());
-            }
-        }
-        let channel = live.channel().await?;
-        answer("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        *self.publisher.lock().unwrap_or_else(PoisonError::into_inner) = Some((live.epoch, channel.clone()));
-        Ok(channel)
-    }
-}
-
-fn unroutable(post: &Result<Post, AmqpError>, reason: &str) -> AmqpError {
-    let place = post.as_ref().map(|post| format!("exchange `{}`, routing key `{}`", post.exchange, post.routing_key)).unwrap_or_default();
-    AmqpError::Refused(format!("no queue takes messages for {place} ({reason}); declare and bind one"))
 }

@@ -16,6 +16,7 @@ use umbel_scheduler::Release;
 
 use super::{
     super::Held,
+    send::Line,
     session::{Session, Settle},
     state::ClusterState,
 };
@@ -34,8 +35,8 @@ pub(crate) struct Shared {
     sessions: Mutex<HashMap<NodeId, Weak<Session>>>,
     /// What this process has declared on the connection of that number.
     pub(super) declared: Mutex<Declared>,
-    /// The channel for publishing, with the number of its connection.
-    pub(super) publisher: Mutex<Option<(u64, Channel)>>,
+    /// Idle channels for publishing.
+    pub(super) lines: Mutex<Vec<Line>>,
     /// Idle channels for transactions, with the numbers of their connections.
     pub(super) transactors: Mutex<Vec<(u64, Channel)>>,
     /// Where this process hears of results, if it wants to.
@@ -78,7 +79,7 @@ impl Shared {
             options,
             sessions: Mutex::default(),
             declared: Mutex::default(),
-            publisher: Mutex::default(),
+            lines: Mutex::default(),
             transactors: Mutex::default(),
             replies: OnceLock::new(),
             doubtful: Mutex::default(),

@@ -84,6 +84,14 @@ impl Subscription for AmqpSubscription {
         loop {
             news.mark_unchanged();
             let open = self.open();
+            // Others may always have something ready, so that nobody would ever ask for more of these.
+            let stopped: Vec<QueueName> = {
+                let mut hand = self.session.hand.lock();
+                open.iter().filter(|queue| hand.stopped.remove(*queue)).cloned().collect()
+            };
+            if !stopped.is_empty() {
+                let _ = self.session.widen(stopped, max).await;
+            }
             let mut due = None;
             match self.session.hand.take(self.number, &open, self.turn, max) {
                 Taken::Deliveries(deliveries) => {

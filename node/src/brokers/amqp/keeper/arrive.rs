@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use futures::{FutureExt, StreamExt};
 use lapin::{message::DeliveryResult, options::BasicRejectOptions};
-use umbel_proto::QueueName;
+use umbel_proto::{Millis, QueueName};
 
 use super::{From, IN_VAIN, Keeper};
 use crate::{
     amqp::error::{AmqpError, judge},
     brokers::amqp::{
         hand::Holding,
-        message::{Arrival, Message},
+        message::{Arrival, Message, Passage},
     },
     clock,
 };
@@ -165,14 +165,29 @@ impl Keeper {
     /// Gives back what came and was not handed out for a while: the node's credits have become fewer.
     pub(super) async fn in_vain(&mut self) -> Result<(), AmqpError> {
         let queues: std::collections::BTreeSet<QueueName> = {
-            let hand = self.hand.lock();
+            let (hand, now) = (self.hand.lock(), clock::now());
+            let over = |due: Millis| u128::try_from(now - due).is_ok_and(|over| over > IN_VAIN.as_millis());
             let waiting = hand.holdings.values().filter(|holding| holding.handed.is_none() && holding.since.elapsed() > IN_VAIN);
-            waiting.filter(|holding| holding.message.passage.due.is_none()).map(|holding| holding.queue.clone()).collect()
+            // What is not due yet waits for its time, and not for a credit.
+            waiting.filter(|holding| holding.message.passage.due.is_none_or(over)).map(|holding| holding.queue.clone()).collect()
         };
         for queue in queues {
             self.stop(&queue).await?;
         }
         Ok(())
+    }
+
+    /// Gives back what nobody has been handed. RabbitMQ would count each time as a taking, and who is given back by many would die of it:
+    /// after the first time it goes to the front as a copy, with its count as it was.
+    pub(super) async fn untaken(&mut self, back: Vec<Holding>) -> Result<(), AmqpError> {
+        let (counted, new): (Vec<_>, Vec<_>) = back.into_iter().partition(|holding| holding.attempt > 1);
+        let mut posts = Vec::with_capacity(counted.len());
+        for holding in &counted {
+            let passage = Passage { hold: None, ..holding.message.passage.clone() };
+            posts.push(self.requeue(&holding.queue, &holding.message, passage)?);
+        }
+        self.transact(posts, counted.iter().map(|holding| (holding.tag, holding.source)).collect()).await?;
+        self.reject(new).await
     }
 
     /// Gives messages back to their queues as they are.
@@ -207,7 +222,7 @@ impl Keeper {
         &self,
         queue: &QueueName,
         message: &Message,
-        passage: crate::brokers::amqp::message::Passage,
+        passage: Passage,
     ) -> Result<crate::brokers::amqp::message::Post, AmqpError> {
         let seconds = passage.due.map_or(0, |due| crate::brokers::amqp::delay::seconds(due - clock::now()));
         if seconds > 0 { message.delayed(queue.as_str(), seconds, &passage) } else { message.copy(&super::front(queue), &passage) }

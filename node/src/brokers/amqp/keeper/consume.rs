@@ -113,8 +113,12 @@ impl Keeper {
         self.cancel(queue, From::Main).await?;
         self.cancel(queue, From::Front).await?;
         self.move_on().await?;
-        let back = self.hand.lock().take_back(Some(queue));
-        self.reject(back).await?;
+        let back = {
+            let mut hand = self.hand.lock();
+            hand.stopped.insert(queue.clone());
+            hand.take_back(Some(queue))
+        };
+        self.untaken(back).await?;
         self.sources.retain(|_, source| !source.cancelled || source.unsettled > 0);
         // Whoever waits for messages of it asks for room again.
         self.hand.tell();
@@ -132,9 +136,10 @@ impl Keeper {
     /// Follows the pauses.
     pub(super) async fn pause(&mut self, paused: std::collections::BTreeSet<QueueName>) -> Result<(), AmqpError> {
         let newly: Vec<QueueName> = paused.difference(&self.paused).cloned().collect();
-        let resumed = self.paused.difference(&paused).next().is_some();
+        let resumed: Vec<QueueName> = self.paused.difference(&paused).cloned().collect();
         self.paused = paused;
-        if resumed {
+        if !resumed.is_empty() {
+            self.hand.lock().stopped.extend(resumed);
             // A fetch that heard of it first has asked for room in vain.
             self.hand.tell();
         }

@@ -8,7 +8,7 @@ use std::{
 use futures::{FutureExt, StreamExt, future::join_all};
 use lapin::{
     options::{BasicAckOptions, BasicPublishOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable},
+    types::AMQPValue,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -20,14 +20,13 @@ use umbel_scheduler::Release;
 use super::{Keeper, front};
 use crate::{
     amqp::{
-        QueueType,
         error::{AmqpError, judge},
         link::{ANSWER, answer},
         table::{name, text},
     },
     brokers::{
         Held,
-        amqp::{letters, message::Post, session::Settle},
+        amqp::{declare::typed, letters, message::Post, session::Settle},
     },
     clock,
 };
@@ -220,23 +219,6 @@ impl Keeper {
         }
     }
 
-    /// What could not be delivered although it was acknowledged: somebody has deleted a queue. It is sent once more, with its
-    /// queue declared.
-    async fn returned(&mut self) -> Result<(), AmqpError> {
-        let returned = answer("settling", self.channel.wait_for_confirms()).await?;
-        for message in returned {
-            let queue = message.delivery.routing_key.clone();
-            tracing::warn!(%queue, "a queue is gone; declaring it again");
-            let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-            answer("declaring a queue", self.channel.queue_declare(queue.clone(), durable, FieldTable::default())).await?;
-            let delivery = message.delivery;
-            let options = BasicPublishOptions::default();
-            let publish = self.channel.basic_publish("".into(), queue, options, &delivery.data, delivery.properties);
-            answer("sending a message on", publish).await?;
-        }
-        self.commit().await
-    }
-
     /// Gives back what was dropped unsettled.
     pub(super) async fn give_back(&mut self, first: Held, more: &mut mpsc::UnboundedReceiver<Held>) -> Result<(), AmqpError> {
         let mut back = Vec::new();
@@ -340,18 +322,15 @@ impl Keeper {
     }
 
     /// The queue of this session in which copies of a queue's messages are held, and its consumer.
-    async fn holding_for(&mut self, queue: &QueueName) -> Result<(), AmqpError> {
+    pub(super) async fn holding_for(&mut self, queue: &QueueName) -> Result<(), AmqpError> {
         if self.holding.contains(queue) {
             return Ok(());
         }
-        let mut arguments = FieldTable::default();
+        let mut arguments = typed(self.kind);
         arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(HOLDING_MILLIS));
         arguments.insert("x-expires".into(), AMQPValue::LongLongInt(HOLDING_QUEUE_MILLIS));
         arguments.insert("x-dead-letter-exchange".into(), text(""));
         arguments.insert("x-dead-letter-routing-key".into(), text(&front(queue)));
-        if self.kind == QueueType::Quorum {
-            arguments.insert("x-queue-type".into(), text("quorum"));
-        }
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
         let declare = self.channel.queue_declare(name(&holding_queue(&self.id, queue))?, durable, arguments);
         answer("declaring a holding queue", declare).await?;
