@@ -4,10 +4,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, OnceLock},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use tokio::sync::Semaphore;
 use umbel::{
     Context, Node, Signature,
     brokers::Backbone,
@@ -17,7 +21,7 @@ use umbel::{
 use umbel_proto::{State, TaskName};
 use umbel_tests::{
     servers::{rabbit::Vhost, redis::RedisServer},
-    wait::{soon, until_async},
+    wait::{soon, until, until_async},
 };
 
 /// When a task started, and which taking of its message that was.
@@ -66,11 +70,21 @@ async fn only(key: String) -> String {
     key
 }
 
+static FILLED: AtomicUsize = AtomicUsize::new(0);
+static EMPTIED: Semaphore = Semaphore::const_new(0);
+
+/// Takes a slot until it is told to leave.
+#[umbel::task(name = "limits.fills")]
+async fn fills() {
+    FILLED.fetch_add(1, Ordering::Relaxed);
+    drop(EMPTIED.acquire().await);
+}
+
 async fn node(urls: &(String, Option<String>), name: &str, limits: &[(&str, LimitRule)]) -> Node {
     let Backbone { broker, backend, ledger } = Backbone::open(&urls.0, urls.1.as_deref(), StoreOptions::default()).unwrap();
     let limits = limits.iter().map(|(task, rule)| (TaskName::from(*task), rule.clone()));
     let builder = Node::builder().name(name).concurrency(8).backbone(broker, backend, ledger).limits(limits);
-    soon("the node starts", builder.task(limited).task(free).task(narrow).task(only).start()).await.unwrap()
+    soon("the node starts", builder.task(limited).task(free).task(narrow).task(only).task(fills).start()).await.unwrap()
 }
 
 async fn cluster(urls: &(String, Option<String>), limits: &[(&str, LimitRule)]) -> Vec<Node> {
@@ -247,4 +261,24 @@ async fn places_and_keys_are_shared() {
     let endings = futures::future::join_all(endings).await;
     assert_eq!(endings.iter().filter(|state| **state == State::Success).count(), 1, "{endings:?}");
     assert_eq!(endings.iter().filter(|state| **state == State::Revoked).count(), 1, "{endings:?}");
+}
+
+/// Goal: one that is revoked while it waits for a slot leaves its key to the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_never_ran_keeps_no_key() {
+    let server = RedisServer::default();
+    let rule = LimitRule { unique: Some(600_000), key: Some(Key::try_from("{0}".to_owned()).unwrap()), ..LimitRule::default() };
+    let node = node(&redis(&server), "one", &[("limits.only", rule)]).await;
+    let client = node.client();
+    for _ in 0..8 {
+        client.submit(fills::s()).await.unwrap();
+    }
+    until("all slots are taken", || (FILLED.load(Ordering::Relaxed) == 8).then_some(()));
+    let first = client.submit(only::s("key".to_owned())).await.unwrap();
+    until("it has its turn", || (!server.ask::<Vec<String>>(&["KEYS", "*:only"]).is_empty()).then_some(()));
+    first.revoke().await.unwrap();
+    assert_eq!(first.wait(Duration::from_secs(50)).await.unwrap()[0].status, State::Revoked);
+    EMPTIED.add_permits(8);
+    let second = client.submit(only::s("key".to_owned())).await.unwrap();
+    assert_eq!(second.get::<String>(Duration::from_secs(50)).await.unwrap(), "key");
 }

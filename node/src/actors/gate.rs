@@ -312,8 +312,20 @@ impl State {
     fn open_limit(&mut self, name: TaskName, now: Millis) {
         let Some(limited) = self.limits.get_mut(&name) else { return };
         let (ready, next) = limited.open(now);
-        let pool = limited.pool;
-        for task in ready {
+        let shed = next.map(|until| limited.shed(until, now)).unwrap_or_default();
+        let (pool, waits) = (limited.pool, limited.waiting() > 0);
+        self.let_go(pool, ready, now);
+        for (task, due) in shed {
+            cast(&self.aggregator, AggregatorMsg::Later { claim: task.claim, due });
+        }
+        if let Some(until) = next.filter(|_| waits) {
+            self.wake_for_limit(name, until, now);
+        }
+    }
+
+    /// Passes these on, but for those that nobody wants any more.
+    fn let_go(&mut self, pool: usize, tasks: impl IntoIterator<Item = Admitted>, now: Millis) {
+        for task in tasks {
             match self.still_runs(&task, now) {
                 Ok(()) => self.batches[pool].push(task),
                 Err(refusal) => {
@@ -321,9 +333,6 @@ impl State {
                     cast(&self.aggregator, AggregatorMsg::Refused { claim, spec: Some(spec), refusal });
                 }
             }
-        }
-        if let Some(until) = next {
-            self.wake_for_limit(name, until, now);
         }
     }
 
@@ -352,7 +361,7 @@ impl State {
                 }
                 None => {
                     if let Some(limited) = self.limits.remove(&name) {
-                        self.batches[limited.pool].extend(limited.into_waiting());
+                        self.let_go(limited.pool, limited.into_waiting(), now);
                     }
                 }
             }

@@ -54,6 +54,7 @@ use crate::{
     clock,
     executors::{Executor, Opening, SlotDied},
     facts::Fact,
+    limits::Place,
 };
 
 /// How long a task that was told to end may take to do so, before its slot is given up.
@@ -411,7 +412,9 @@ impl State {
     }
 
     fn refuse(&self, task: Admitted, refusal: Refusal) {
-        let Admitted { claim, spec, .. } = task;
+        let Admitted { claim, spec, place, .. } = task;
+        // It never runs: others of its key may.
+        place.into_iter().for_each(Place::end);
         cast(&self.aggregator, AggregatorMsg::Refused { claim, spec: Some(spec), refusal });
     }
 

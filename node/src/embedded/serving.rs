@@ -41,8 +41,12 @@ impl Tx<'_> {
     pub(crate) fn end_leases(&mut self) -> Result<(), StoreError> {
         for holder in self.state.lapsed() {
             let count = self.give_all_back(holder)?;
-            if let Some(sub) = self.state.subs.get(&holder).filter(|_| count > 0) {
-                tracing::warn!(node = %sub.node, count, "a node's lease has ended, its messages are back in their queues");
+            if let Some(sub) = self.state.subs.get_mut(&holder) {
+                // Not to be served again in this very transaction.
+                sub.demand = 0;
+                if count > 0 {
+                    tracing::warn!(node = %sub.node, count, "a node's lease has ended, its messages are back in their queues");
+                }
             }
             self.outbox.ended.push(holder);
         }

@@ -151,7 +151,7 @@ impl Writer {
         }
         for holder in outbox.ended {
             if let Some(sub) = self.state.subs.remove(&holder) {
-                sub.end.end();
+                self.state.untold.extend(sub.end.end().into_iter().map(|handed| (handed.seq, handed.attempt)));
             }
         }
         self.shared.hub.publish(outbox.stored);

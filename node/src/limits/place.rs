@@ -106,6 +106,11 @@ impl Place {
         self.permit.zip(self.ask.rule.rate).map(|(permit, rate)| Unused { at: permit.at, rate })
     }
 
+    /// There is nothing to run any more: others of its key may come.
+    pub(crate) fn end(mut self) {
+        self.ended();
+    }
+
     /// The task has ended for good: others of its key may come.
     pub(crate) fn ended(&mut self) {
         self.ended = true;

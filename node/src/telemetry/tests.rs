@@ -42,6 +42,16 @@ fn text_has_celerys_shape() {
     assert_eq!((&stamp[..1], &stamp[11..12], &stamp[20..21]), ("[", " ", ","));
 }
 
+/// Goal: what tasks are called with is not logged by whoever carries it.
+#[test]
+fn returned_messages_are_not_logged() {
+    let text = logged(LogFormat::Text, "INFO", || {
+        tracing::warn!(target: "lapin::returned_messages", message = "hunter2", "Server returned us a message");
+        tracing::warn!(target: "lapin::channel", "this is");
+    });
+    assert!(text.contains("this is") && !text.contains("hunter2"), "{text}");
+}
+
 /// Goal: no text from outside can begin a line or move a cursor, not even in a traceback.
 #[test]
 fn nobody_forges_a_line() {

@@ -122,6 +122,10 @@ async fn fetch(
     }
     let subscription = &mut take_from(shared, seat, wanted).await?.subscription;
     let room = room(&shared.credits).await;
+    if queues.has_changed().unwrap_or(false) {
+        // A take that has begun goes on, perhaps from a queue that is not wanted any more.
+        return Ok(None);
+    }
     shared.faults.hit("consumer.fetch");
     pace.begins();
     let fetching = AssertUnwindSafe(subscription.fetch(room)).catch_unwind();

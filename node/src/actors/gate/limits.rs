@@ -35,6 +35,9 @@ pub(super) enum Pass {
     Later { task: Admitted, due: Millis },
 }
 
+/// How much longer than [`HOLD_MAX`] a turn may be away that was within it by other arithmetic.
+const ROUNDING_MS: Millis = 1_000;
+
 impl Limited {
     pub(super) fn new(rate: Rate, pool: usize, now: Millis) -> Self {
         let interval = 1e3 / rate.per_second();
@@ -93,6 +96,24 @@ impl Limited {
         let behind = now + (self.interval * (self.waiting.len() + 1) as f64).ceil() as Millis;
         self.spread_to = behind.max(self.spread_to + self.interval.ceil() as Millis);
         Pass::Later { task, due: self.spread_to }
+    }
+
+    /// Those who would wait too long here now that the first may go at `first`, with the time of each in the durable schedule. There are
+    /// some where the rate has become another.
+    pub(super) fn shed(&mut self, first: Millis, now: Millis) -> Vec<(Admitted, Millis)> {
+        let longest = (HOLD_MAX.as_millis() as Millis + ROUNDING_MS - (first - now)) as f64;
+        let fit = if longest < 0.0 { 0 } else { (longest / self.interval) as usize + 1 };
+        if fit >= self.waiting.len() {
+            return Vec::new();
+        }
+        let too_many = self.waiting.split_off(fit);
+        let mut shed = Vec::with_capacity(too_many.len());
+        for task in too_many {
+            if let Pass::Later { task, due } = self.later(task, now) {
+                shed.push((task, due));
+            }
+        }
+        shed
     }
 
     /// Those whose turn it is, and when to open next.

@@ -50,6 +50,8 @@ pub(super) struct Waiting {
     waited: bool,
     /// It has no slot, and was told that its start is near.
     near: bool,
+    /// It has missed a start, and whoever gives turns still counts it.
+    counted: bool,
     since: Instant,
 }
 
@@ -87,7 +89,16 @@ impl State {
     pub(super) fn needs_turn(&mut self, pool: usize, task: Admitted, rule: &LimitRule) {
         let (limit, waited) = (rule.limit(&task.invocation), has_waited(&task.invocation));
         self.turns.waiting += 1;
-        self.turns.asking.push(Waiting { pool, task, limit, rule: rule.shared(), waited, near: false, since: Instant::now() });
+        self.turns.asking.push(Waiting {
+            pool,
+            task,
+            limit,
+            rule: rule.shared(),
+            waited,
+            near: false,
+            counted: false,
+            since: Instant::now(),
+        });
     }
 
     /// Asks for those who need a turn, unless a question is on its way already.
@@ -158,11 +169,13 @@ impl State {
                 }
                 Turn::Later(wait) => {
                     self.turns.waiting -= 1;
+                    self.uncount(&waiting);
                     let due = schedule + wait.ceil() as Millis;
                     cast(&self.aggregator, AggregatorMsg::Postponed { claim: waiting.task.claim, due });
                 }
                 Turn::Duplicate(of) => {
                     self.turns.waiting -= 1;
+                    self.uncount(&waiting);
                     let Admitted { claim, spec, .. } = waiting.task;
                     cast(&self.aggregator, AggregatorMsg::Refused { claim, spec: Some(spec), refusal: Refusal::Duplicate { of } });
                 }
@@ -198,7 +211,7 @@ impl State {
         if waiting.task.place.as_ref().is_some_and(Place::is_late) {
             // The answer was too long on its way, or the way to here: the start goes back, and it asks for another.
             waiting.task.place.take().into_iter().for_each(Place::miss);
-            return self.turn_again(Waiting { waited: true, ..waiting });
+            return self.turn_again(Waiting { waited: true, counted: true, ..waiting });
         }
         self.turns.waiting -= 1;
         let Waiting { pool, task, .. } = waiting;
@@ -206,9 +219,18 @@ impl State {
         match self.still_runs(&task, now) {
             Ok(()) => self.pass_alone(pool, task, now),
             Err(refusal) => {
-                let Admitted { claim, spec, .. } = task;
+                let Admitted { claim, spec, place, .. } = task;
+                // It never runs: others of its key may.
+                place.into_iter().for_each(Place::end);
                 cast(&self.aggregator, AggregatorMsg::Refused { claim, spec: Some(spec), refusal });
             }
+        }
+    }
+
+    /// Gives back what is kept for one that has missed its start and does not wait here any more.
+    fn uncount(&self, waiting: &Waiting) {
+        if waiting.counted {
+            drop(Place::new(&self.shared.limits, waiting.ask(true), None));
         }
     }
 }

@@ -364,6 +364,7 @@ impl State {
             let grace = Instant::now() + GRACE;
             running.grace = Some(grace);
             self.deadlines.insert(grace, index, Deadline::Grace);
+            self.set_alarm();
         }
     }
 

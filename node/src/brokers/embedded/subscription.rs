@@ -19,6 +19,7 @@ use umbel_proto::{DeliveryTag, QueueName};
 
 use super::seq;
 use crate::{
+    actors::chance::Backoff,
     brokers::{BrokerError, Delivery, Held, Returns, Subscribe, Subscription},
     embedded::{Handed, HolderId, Store, StoreError, Sub, Subscriber, decode_envelope, message},
 };
@@ -180,10 +181,21 @@ async fn carry_back(store: Arc<Store>, mut returned: mpsc::UnboundedReceiver<Hel
         let mut given: Vec<(u64, u32)> = batch.drain(..).filter_map(|held| Some((seq(&held.tag)?, held.attempt))).collect();
         // In the order they were taken, should messages of one priority share the transaction with a handing-out.
         given.sort_unstable();
-        let back = store.write(0, move |tx| given.iter().try_for_each(|(seq, attempt)| tx.give_back(*seq, *attempt)));
-        if let Err(error) = back.await {
-            // They stay with the node until its lease ends.
-            tracing::warn!(%error, "dropped deliveries could not be given back");
+        let mut backoff = Backoff::new();
+        loop {
+            let these = given.clone();
+            match store.write(0, move |tx| these.iter().try_for_each(|(seq, attempt)| tx.give_back(*seq, *attempt))).await {
+                Ok(()) => break,
+                // Nobody else would: a node that is well keeps its lease, and what it holds.
+                Err(error @ StoreError::Unavailable(_)) if !returned.is_closed() => {
+                    tracing::debug!(%error, "dropped deliveries cannot be given back yet");
+                    tokio::time::sleep(backoff.next()).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "dropped deliveries could not be given back");
+                    break;
+                }
+            }
         }
     }
 }

@@ -8,6 +8,9 @@ use crate::{
     redis::{commit::Letter, entry::Passage, error::RedisError, script::Script},
 };
 
+/// How many letters are read at a time. They may be large, and other requests go over the same connection.
+const SLICE: usize = 50;
+
 /// Takes a letter away and, when there is an envelope, sends it again; only one of two at the same time does.
 static TAKE_AWAY: Script = Script::new(
     "letter",
@@ -25,15 +28,15 @@ impl Shared {
         let mut command = redis::cmd("ZREVRANGE");
         command.arg(self.keys.dead()).arg(0).arg(limit - 1).arg("WITHSCORES");
         let found: Vec<(String, f64)> = self.link.query(&command).await?;
-        if found.is_empty() {
-            return Ok(Vec::new());
+        let mut records: Vec<Option<Vec<u8>>> = Vec::with_capacity(found.len());
+        for slice in found.chunks(SLICE) {
+            let mut command = redis::cmd("HMGET");
+            command.arg(self.keys.letters());
+            for (id, _) in slice {
+                command.arg(id);
+            }
+            records.extend(self.link.query::<Vec<Option<Vec<u8>>>>(&command).await?);
         }
-        let mut command = redis::cmd("HMGET");
-        command.arg(self.keys.letters());
-        for (id, _) in &found {
-            command.arg(id);
-        }
-        let records: Vec<Option<Vec<u8>>> = self.link.query(&command).await?;
         let letters = found.into_iter().zip(records).filter_map(|((id, at), record)| {
             let letter = Letter::read(&record?)?;
             let envelope = Envelope::from_kombu(&letter.envelope, Limits::default()).map(|mut envelope| {

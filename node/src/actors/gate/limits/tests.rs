@@ -72,3 +72,24 @@ fn spreads_what_runs_late() {
     assert!(matches!(limit.pass(task(1, 2), first), Pass::Now(_)));
     assert!(matches!(limit.pass(task(2, 2), turns[1]), Pass::Now(_)));
 }
+
+/// Goal: where the rate is lowered, nobody waits here for longer than before; who would goes to the schedule, in order.
+#[test]
+fn a_lower_rate_holds_no_more() {
+    for (rate, interval, stays) in [("1/m", 60_000, 0), ("5/s", 200, 30), ("20/s", 50, 49)] {
+        let mut limit = limited("10/s");
+        assert!(matches!(limit.pass(task(0, 1), 0), Pass::Now(_)));
+        for number in 1..=50 {
+            assert!(matches!(limit.pass(task(number, 1), 0), Pass::Waits { .. }), "{number}");
+        }
+        limit.change(Rate::parse(rate).unwrap().unwrap(), 0);
+        let (ready, next) = limit.open(0);
+        assert_eq!((ready.len(), next), (1, Some(interval)), "{rate}");
+        let shed = limit.shed(next.unwrap(), 0);
+        assert_eq!((limit.waiting(), shed.len()), (stays.min(49), 49 - stays.min(49)), "{rate}");
+        for (at, (task, due)) in shed.iter().enumerate() {
+            assert_eq!(task.invocation.headers.id.as_str(), (2 + stays + at).to_string());
+            assert_eq!(*due, interval * (1 + (stays + at) as Millis), "{rate}");
+        }
+    }
+}
