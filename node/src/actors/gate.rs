@@ -328,10 +328,7 @@ impl State {
         for task in tasks {
             match self.still_runs(&task, now) {
                 Ok(()) => self.batches[pool].push(task),
-                Err(refusal) => {
-                    let Admitted { claim, spec, .. } = task;
-                    cast(&self.aggregator, AggregatorMsg::Refused { claim, spec: Some(spec), refusal });
-                }
+                Err(refusal) => task.refuse(refusal, &self.aggregator),
             }
         }
     }

@@ -47,6 +47,7 @@ use tokio::sync::{Semaphore, watch};
 use umbel_proto::{Invocation, NodeId, QueueName};
 use umbel_scheduler::{
     Settings, TaskSpec,
+    admission::Refusal,
     autoscale::Bounds,
     devices::Devices,
     placement::{Offer, Why},
@@ -54,6 +55,8 @@ use umbel_scheduler::{
 };
 
 pub(crate) use registry::Registry;
+
+use aggregator::AggregatorMsg;
 
 use crate::{
     backends::Backend,
@@ -204,6 +207,14 @@ pub(crate) struct Admitted {
     pub(crate) spec: Arc<TaskSpec>,
     /// What it holds of its limits.
     pub(crate) place: Option<Place>,
+}
+
+impl Admitted {
+    /// Tells the aggregator that it never runs, and leaves its key to others.
+    pub(crate) fn refuse(self, refusal: Refusal, aggregator: &ActorRef<AggregatorMsg>) {
+        self.place.into_iter().for_each(Place::end);
+        cast(aggregator, AggregatorMsg::Refused { claim: self.claim, spec: Some(self.spec), refusal });
+    }
 }
 
 /// Sends a message to an actor that may be dead. If it is, the message is dropped, and every claim in it goes back to its

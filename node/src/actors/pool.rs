@@ -54,7 +54,6 @@ use crate::{
     clock,
     executors::{Executor, Opening, SlotDied},
     facts::Fact,
-    limits::Place,
 };
 
 /// How long a task that was told to end may take to do so, before its slot is given up.
@@ -412,10 +411,7 @@ impl State {
     }
 
     fn refuse(&self, task: Admitted, refusal: Refusal) {
-        let Admitted { claim, spec, place, .. } = task;
-        // It never runs: others of its key may.
-        place.into_iter().for_each(Place::end);
-        cast(&self.aggregator, AggregatorMsg::Refused { claim, spec: Some(spec), refusal });
+        task.refuse(refusal, &self.aggregator);
     }
 
     /// Writes down how busy it is.

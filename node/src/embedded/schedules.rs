@@ -120,12 +120,11 @@ impl Tx<'_> {
                 let row = serde_json::to_vec(entry).map_err(|error| StoreError::Refused(format!("an entry cannot be written: {error}")))?;
                 let old = entries.insert(entry.name.as_str(), row.as_slice())?.map(|old| is_on(old.value()));
                 let known = marks.get(entry.name.as_str())?.map(|row| record::decode::<MarkRow>(row.value())).transpose()?;
-                let mut mark = known.unwrap_or_else(|| MarkRow::from(&Mark::new(self.now)));
+                let mut mark = known.map_or_else(|| Mark::new(self.now), Mark::from);
                 if entry.enabled && old == Some(false) {
-                    // What was due while nobody wanted it is not made up for.
-                    mark.due = mark.due.max(self.now);
+                    mark.go_on(self.now);
                 }
-                marks.insert(entry.name.as_str(), record::encode(&mark)?.as_slice())?;
+                marks.insert(entry.name.as_str(), record::encode(&MarkRow::from(&mark))?.as_slice())?;
             }
         }
         self.entries_changed()
@@ -151,12 +150,9 @@ impl Tx<'_> {
         {
             let mut marks = self.txn.open_table(BEAT_MARKS)?;
             let known = marks.get(name)?.map(|row| record::decode::<MarkRow>(row.value())).transpose()?;
-            let Some(mut mark) = known else { return Ok(false) };
-            if mark.paused && !paused {
-                mark.due = mark.due.max(self.now);
-            }
-            mark.paused = paused;
-            marks.insert(name, record::encode(&mark)?.as_slice())?;
+            let Some(mut mark) = known.map(Mark::from) else { return Ok(false) };
+            mark.pause(paused, self.now);
+            marks.insert(name, record::encode(&MarkRow::from(&mark))?.as_slice())?;
         }
         self.entries_changed()?;
         Ok(true)

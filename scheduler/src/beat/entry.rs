@@ -146,6 +146,19 @@ impl Mark {
     pub fn new(now: Millis) -> Self {
         Self { due: now, ..Self::default() }
     }
+
+    /// It is wanted again: what was due while it was not is not made up for. A mark ahead of now stays.
+    pub fn go_on(&mut self, now: Millis) {
+        self.due = self.due.max(now);
+    }
+
+    /// Pauses or resumes.
+    pub fn pause(&mut self, paused: bool, now: Millis) {
+        if self.paused && !paused {
+            self.go_on(now);
+        }
+        self.paused = paused;
+    }
 }
 
 /// Why something is no entry.

@@ -280,15 +280,21 @@ pub async fn entries_are_kept_and_their_marks_survive_changes<S: Stage>() {
     assert_eq!(mark(&*store, "a").await.runs, 0, "a name that is used again begins anew");
 }
 
+/// An entry `e` that has run once and was due again a minute before it was made; when that was.
+async fn overdue(store: &dyn Schedules) -> Millis {
+    store.put(vec![entry("e")]).await.unwrap();
+    let start = mark(store, "e").await.due;
+    let leader = candidate("node", LONG_LEASE);
+    let token = leads(store, &leader).await;
+    tick(store, &leader, token, vec![step("e", start, start - 60_000, "1")]).await;
+    start
+}
+
 /// What was due during a pause was not wanted.
 pub async fn a_resumed_entry_goes_on_from_now<S: Stage>() {
     let stage = S::fresh(Setup::default()).await;
     let store = schedules(&*stage.broker());
-    store.put(vec![entry("e")]).await.unwrap();
-    let start = mark(&*store, "e").await.due;
-    let leader = candidate("node", LONG_LEASE);
-    let token = leads(&*store, &leader).await;
-    tick(&*store, &leader, token, vec![step("e", start, start - 60_000, "1")]).await;
+    let start = overdue(&*store).await;
     assert!(store.pause("e", false).await.unwrap());
     assert_eq!(mark(&*store, "e").await.due, start - 60_000, "it was not paused");
     store.pause("e", true).await.unwrap();
@@ -301,11 +307,7 @@ pub async fn a_resumed_entry_goes_on_from_now<S: Stage>() {
 pub async fn an_entry_that_is_turned_on_goes_on_from_now<S: Stage>() {
     let stage = S::fresh(Setup::default()).await;
     let store = schedules(&*stage.broker());
-    store.put(vec![entry("e")]).await.unwrap();
-    let start = mark(&*store, "e").await.due;
-    let leader = candidate("node", LONG_LEASE);
-    let token = leads(&*store, &leader).await;
-    tick(&*store, &leader, token, vec![step("e", start, start - 60_000, "1")]).await;
+    let start = overdue(&*store).await;
     for enabled in [true, false, false] {
         store.put(vec![Entry { enabled, ..entry("e") }]).await.unwrap();
         assert_eq!(mark(&*store, "e").await.due, start - 60_000, "{enabled}");

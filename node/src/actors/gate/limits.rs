@@ -35,9 +35,6 @@ pub(super) enum Pass {
     Later { task: Admitted, due: Millis },
 }
 
-/// How much longer than [`HOLD_MAX`] a turn may be away that was within it by other arithmetic.
-const ROUNDING_MS: Millis = 1_000;
-
 impl Limited {
     pub(super) fn new(rate: Rate, pool: usize, now: Millis) -> Self {
         let interval = 1e3 / rate.per_second();
@@ -101,12 +98,10 @@ impl Limited {
     /// Those who would wait too long here now that the first may go at `first`, with the time of each in the durable schedule. There are
     /// some where the rate has become another.
     pub(super) fn shed(&mut self, first: Millis, now: Millis) -> Vec<(Admitted, Millis)> {
-        let longest = (HOLD_MAX.as_millis() as Millis + ROUNDING_MS - (first - now)) as f64;
-        let fit = if longest < 0.0 { 0 } else { (longest / self.interval) as usize + 1 };
-        if fit >= self.waiting.len() {
-            return Vec::new();
-        }
-        let too_many = self.waiting.split_off(fit);
+        // As many as `pass` would have let wait.
+        let longest = HOLD_MAX.as_millis() as Millis;
+        let fit = ((longest as f64 / self.interval) as usize).max(usize::from(first - now <= longest));
+        let too_many = self.waiting.split_off(fit.min(self.waiting.len()));
         let mut shed = Vec::with_capacity(too_many.len());
         for task in too_many {
             if let Pass::Later { task, due } = self.later(task, now) {

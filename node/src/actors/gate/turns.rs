@@ -176,8 +176,7 @@ impl State {
                 Turn::Duplicate(of) => {
                     self.turns.waiting -= 1;
                     self.uncount(&waiting);
-                    let Admitted { claim, spec, .. } = waiting.task;
-                    cast(&self.aggregator, AggregatorMsg::Refused { claim, spec: Some(spec), refusal: Refusal::Duplicate { of } });
+                    waiting.task.refuse(Refusal::Duplicate { of }, &self.aggregator);
                 }
             }
         }
@@ -218,12 +217,7 @@ impl State {
         let now = clock::now();
         match self.still_runs(&task, now) {
             Ok(()) => self.pass_alone(pool, task, now),
-            Err(refusal) => {
-                let Admitted { claim, spec, place, .. } = task;
-                // It never runs: others of its key may.
-                place.into_iter().for_each(Place::end);
-                cast(&self.aggregator, AggregatorMsg::Refused { claim, spec: Some(spec), refusal });
-            }
+            Err(refusal) => task.refuse(refusal, &self.aggregator),
         }
     }
 

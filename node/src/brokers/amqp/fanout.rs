@@ -144,7 +144,7 @@ impl AmqpFanout {
         });
         let confirmed = join_all(confirmed).await;
         if confirmed.iter().all(Result::is_ok) {
-            self.0.keep_line(line);
+            self.0.lines.keep(line);
         }
         Ok(confirmed)
     }

@@ -22,6 +22,7 @@ mod hand;
 mod inspect;
 mod keeper;
 mod letters;
+mod lines;
 mod message;
 mod peers;
 mod publish;

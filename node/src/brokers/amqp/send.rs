@@ -3,30 +3,15 @@
 //! What no queue takes comes back before it is confirmed. Whose it is the client library does not say: it hands it over with whichever
 //! confirm is next (lapin, `acknowledgement.rs`). So every call has a channel to itself, and what comes back is known by what it is.
 
-use std::sync::PoisonError;
-
 use futures::future::join_all;
-use lapin::{
-    Channel, Confirmation,
-    message::BasicReturnMessage,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
-};
+use lapin::{Confirmation, message::BasicReturnMessage, options::BasicPublishOptions};
 use tokio::time::timeout;
 
 use super::{Shared, message::Post};
 use crate::amqp::{
     error::{AmqpError, judge},
-    link::{ANSWER, answer},
+    link::ANSWER,
 };
-
-/// How many channels are kept for the next calls.
-const IDLE_CHANNELS: usize = 8;
-
-/// A channel with confirms that one call has alone. Dropped, it is closed.
-pub(super) struct Line {
-    epoch: u64,
-    pub(super) channel: Channel,
-}
 
 impl Shared {
     /// Sends, and awaits what the server says to each.
@@ -77,33 +62,9 @@ impl Shared {
         refuse(posts, &mut answers, back);
         // A confirm that is still to come would count for the next call.
         if !answers.iter().any(|answer| matches!(answer, Err(AmqpError::Unavailable(_)))) {
-            self.keep_line(line);
+            self.lines.keep(line);
         }
         answers
-    }
-
-    /// A channel for one call.
-    pub(super) async fn line(&self) -> Result<Line, AmqpError> {
-        let live = self.link.live().await?;
-        loop {
-            let idle = self.lines.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            match idle {
-                Some(line) if line.epoch == live.epoch && line.channel.status().connected() => return Ok(line),
-                Some(_) => {}
-                None => break,
-            }
-        }
-        let channel = live.channel().await?;
-        answer("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Line { epoch: live.epoch, channel })
-    }
-
-    /// Keeps a channel on which nothing is under way for the next call.
-    pub(super) fn keep_line(&self, line: Line) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if line.channel.status().connected() && lines.len() < IDLE_CHANNELS {
-            lines.push(line);
-        }
     }
 }
 

@@ -9,14 +9,14 @@ use std::{
     },
 };
 
-use lapin::{Channel, Connection};
+use lapin::Connection;
 use tokio::sync::watch;
 use umbel_proto::{NodeId, QueueName, TaskId};
 use umbel_scheduler::Release;
 
 use super::{
     super::Held,
-    send::Line,
+    lines::Lines,
     session::{Session, Settle},
     state::ClusterState,
 };
@@ -36,9 +36,9 @@ pub(crate) struct Shared {
     /// What this process has declared on the connection of that number.
     pub(super) declared: Mutex<Declared>,
     /// Idle channels for publishing.
-    pub(super) lines: Mutex<Vec<Line>>,
-    /// Idle channels for transactions, with the numbers of their connections.
-    pub(super) transactors: Mutex<Vec<(u64, Channel)>>,
+    pub(super) lines: Lines,
+    /// Idle channels for transactions.
+    pub(super) transactors: Lines,
     /// Where this process hears of results, if it wants to.
     pub(super) replies: OnceLock<Replies>,
     /// Tasks whose publishing was not answered: sent again, they may be there twice.
@@ -79,8 +79,8 @@ impl Shared {
             options,
             sessions: Mutex::default(),
             declared: Mutex::default(),
-            lines: Mutex::default(),
-            transactors: Mutex::default(),
+            lines: Lines::default(),
+            transactors: Lines::default(),
             replies: OnceLock::new(),
             doubtful: Mutex::default(),
             unheard: AtomicUsize::new(0),

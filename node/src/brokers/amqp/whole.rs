@@ -5,7 +5,7 @@
 //! `tx.commit` is answered once every message is where a confirm would say it is. A *server* that dies in the midst of it may
 //! have kept a part.
 
-use std::{sync::PoisonError, time::Duration};
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use lapin::{Channel, options::BasicPublishOptions};
@@ -18,9 +18,6 @@ use crate::amqp::{
     error::{AmqpError, judge},
     link::{ANSWER, answer},
 };
-
-/// How many channels with transactions are kept for the next.
-const IDLE_CHANNELS: usize = 4;
 
 /// How many messages the server is given another [`ANSWER`] for.
 const PER_ANSWER: usize = 10_000;
@@ -49,7 +46,8 @@ impl Shared {
 
     /// Sends and commits; whose messages have found no queue.
     async fn transact(&self, posts: &[Post]) -> Result<Vec<TaskId>, AmqpError> {
-        let (epoch, channel) = self.transactor().await?;
+        let line = self.transactor().await?;
+        let channel = &line.channel;
         for slice in posts.chunks(SLICE) {
             let sending = slice.iter().map(|post| {
                 let Post { exchange, routing_key, body, properties, .. } = post;
@@ -59,31 +57,11 @@ impl Shared {
             answer("publishing", try_join_all(sending)).await?;
         }
         let patience = ANSWER.saturating_add(ANSWER.saturating_mul(u32::try_from(posts.len() / PER_ANSWER).unwrap_or(u32::MAX)));
-        commit(&channel, patience).await?;
+        commit(channel, patience).await?;
         let returned = answer("publishing", channel.wait_for_confirms()).await?;
-        let mut idle = self.transactors.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_CHANNELS {
-            idle.push((epoch, channel));
-        }
+        self.transactors.keep(line);
         let ids = returned.iter().filter_map(|message| message.delivery.properties.correlation_id().as_ref());
         Ok(ids.map(|id| TaskId::from(id.as_str())).collect())
-    }
-
-    /// A channel in transaction mode, with the number of its connection. Whoever takes it has it alone; one whose transaction has
-    /// failed is not used again.
-    async fn transactor(&self) -> Result<(u64, Channel), AmqpError> {
-        let live = self.link.live().await?;
-        loop {
-            let idle = self.transactors.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            match idle {
-                Some((epoch, channel)) if epoch == live.epoch && channel.status().connected() => return Ok((epoch, channel)),
-                Some(_) => {}
-                None => break,
-            }
-        }
-        let channel = live.channel().await?;
-        answer("beginning transactions", channel.tx_select()).await?;
-        Ok((live.epoch, channel))
     }
 }
 

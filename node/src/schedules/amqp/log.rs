@@ -134,7 +134,7 @@ impl Pages {
                 self.changed(offset, there)
             }
             What::Pause { name, paused } => {
-                let there = self.entries.get_mut(name).map(|page| pause(&mut page.mark, *paused, line.at));
+                let there = self.entries.get_mut(name).map(|page| page.mark.pause(*paused, line.at));
                 self.changed(offset, usize::from(there.is_some()))
             }
         }
@@ -159,16 +159,11 @@ impl Pages {
         }
         for entry in written {
             let Some(name) = entry["name"].as_str() else { continue };
-            let mark = self.entries.get(name).map_or_else(
-                || Mark::new(at),
-                |page| {
-                    let mut mark = page.mark.clone();
-                    if page.written["enabled"] == false && entry["enabled"] != false {
-                        go_on(&mut mark, at);
-                    }
-                    mark
-                },
-            );
+            let old = self.entries.get(name);
+            let mut mark = old.map_or_else(|| Mark::new(at), |page| page.mark.clone());
+            if old.is_some_and(|page| page.written["enabled"] == false) && entry["enabled"] != false {
+                mark.go_on(at);
+            }
             self.entries.insert(name.to_owned(), Page::new(entry.clone(), mark));
         }
         self.changed(offset, written.len())
@@ -213,18 +208,6 @@ impl Pages {
         });
         lines
     }
-}
-
-fn pause(mark: &mut Mark, paused: bool, now: Millis) {
-    if mark.paused && !paused {
-        go_on(mark, now);
-    }
-    mark.paused = paused;
-}
-
-/// What was due while nobody wanted it is not made up for; a mark ahead of now stays.
-fn go_on(mark: &mut Mark, now: Millis) {
-    mark.due = mark.due.max(now);
 }
 
 /// Somebody who begins to read, perhaps in the middle.

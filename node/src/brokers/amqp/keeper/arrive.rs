@@ -142,21 +142,16 @@ impl Keeper {
                 }
             }
         }
-        let mut posts = Vec::with_capacity(holdings.len());
-        for holding in &holdings {
-            let mut passage = holding.message.passage.clone();
-            if holding.redelivered {
-                passage.attempts = passage.attempts.saturating_add(1);
-            }
-            posts.push(self.requeue(&holding.queue, &holding.message, passage)?);
-        }
-        let moved: Vec<(QueueName, u64, u64)> =
-            holdings.iter().map(|holding| (holding.queue.clone(), holding.tag, holding.source)).collect();
-        self.transact(posts, moved.iter().map(|(_, tag, source)| (*tag, *source)).collect()).await?;
-        let queues: std::collections::BTreeSet<QueueName> = moved.iter().map(|(queue, _, _)| queue.clone()).collect();
+        let moved: Vec<QueueName> = holdings.iter().map(|holding| holding.queue.clone()).collect();
+        self.go_on_as(holdings, |holding| {
+            let passage = holding.message.passage.clone();
+            Passage { attempts: passage.attempts.saturating_add(u32::from(holding.redelivered)), ..passage }
+        })
+        .await?;
+        let queues: std::collections::BTreeSet<QueueName> = moved.iter().cloned().collect();
         self.barrier(&queues.into_iter().collect::<Vec<_>>()).await?;
         let mut hand = self.hand.lock();
-        for (queue, _, _) in moved {
+        for queue in moved {
             hand.moving(&queue, -1);
         }
         Ok(())
@@ -181,13 +176,17 @@ impl Keeper {
     /// after the first time it goes to the front as a copy, with its count as it was.
     pub(super) async fn untaken(&mut self, back: Vec<Holding>) -> Result<(), AmqpError> {
         let (counted, new): (Vec<_>, Vec<_>) = back.into_iter().partition(|holding| holding.attempt > 1);
-        let mut posts = Vec::with_capacity(counted.len());
-        for holding in &counted {
-            let passage = Passage { hold: None, ..holding.message.passage.clone() };
-            posts.push(self.requeue(&holding.queue, &holding.message, passage)?);
-        }
-        self.transact(posts, counted.iter().map(|holding| (holding.tag, holding.source)).collect()).await?;
+        self.go_on_as(counted, |holding| Passage { hold: None, ..holding.message.passage.clone() }).await?;
         self.reject(new).await
+    }
+
+    /// Sends copies in the place of holdings, to the front or into the schedule, each with what is to be said of it.
+    pub(super) async fn go_on_as(&mut self, holdings: Vec<Holding>, says: impl Fn(&Holding) -> Passage) -> Result<(), AmqpError> {
+        let mut posts = Vec::with_capacity(holdings.len());
+        for holding in &holdings {
+            posts.push(self.requeue(&holding.queue, &holding.message, says(holding))?);
+        }
+        self.transact(posts, holdings.iter().map(|holding| (holding.tag, holding.source)).collect()).await
     }
 
     /// Gives messages back to their queues as they are.

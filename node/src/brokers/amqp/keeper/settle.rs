@@ -26,7 +26,13 @@ use crate::{
     },
     brokers::{
         Held,
-        amqp::{declare::typed, letters, message::Post, session::Settle},
+        amqp::{
+            declare::typed,
+            hand::Holding,
+            letters,
+            message::{Passage, Post},
+            session::Settle,
+        },
     },
     clock,
 };
@@ -248,20 +254,14 @@ impl Keeper {
     }
 
     /// Gives holdings back: by their own queue, or, where a copy holds them, as a copy to the front.
-    async fn return_all(&mut self, back: Vec<crate::brokers::amqp::hand::Holding>) -> Result<(), AmqpError> {
-        let held_on = |holding: &crate::brokers::amqp::hand::Holding| holding.begun || holding.message.passage.hold.is_some();
+    async fn return_all(&mut self, back: Vec<Holding>) -> Result<(), AmqpError> {
+        let held_on = |holding: &Holding| holding.begun || holding.message.passage.hold.is_some();
         let (copies, plain): (Vec<_>, Vec<_>) = back.into_iter().partition(held_on);
-        let mut posts = Vec::with_capacity(copies.len());
-        let mut acks = Vec::with_capacity(copies.len());
-        for holding in copies {
-            let mut passage = holding.message.passage.clone();
-            passage.attempts = holding.attempt;
-            passage.lost = holding.begun;
-            passage.hold = None;
-            posts.push(holding.message.copy(&front(&holding.queue), &passage)?);
-            acks.push((holding.tag, holding.source));
-        }
-        self.transact(posts, acks).await?;
+        self.go_on_as(copies, |holding| {
+            let passage = holding.message.passage.clone();
+            Passage { attempts: holding.attempt, lost: holding.begun, hold: None, ..passage }
+        })
+        .await?;
         self.reject(plain).await
     }
 
