@@ -1,7 +1,8 @@
 //! Benches: one JSON line for each figure, on stdout.
 //!
 //! `bench` runs all measures, `bench <name> …` the named ones. Only ratios within one run mean anything, so every measure runs
-//! the limit it is compared with in the same run. `UMBEL_BENCH_TASKS` sets how many tasks (default 50,000).
+//! the limit it is compared with in the same run. `UMBEL_BENCH_TASKS` sets how many tasks (default 50,000),
+//! `UMBEL_BENCH_SLOTS` and `UMBEL_BENCH_PREFETCH` what the node of `redis` may hold.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod amqp;
@@ -18,6 +19,10 @@ mod redis;
 mod store;
 
 use serde_json::{Map, Value, json};
+use umbel::{
+    proto::{self, Invocation, TaskId, TaskName},
+    scheduler::{Publish, Route},
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,9 +48,23 @@ const MEASURES: [&str; 17] = [
     "cluster",
 ];
 
+/// The number that is set as `UMBEL_BENCH_<NAME>`.
+fn number<N: std::str::FromStr>(name: &str, default: N) -> N {
+    let name = format!("UMBEL_BENCH_{name}");
+    std::env::var(&name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}, which is no number")))
+}
+
 /// How many tasks a measure runs.
 fn tasks() -> usize {
-    std::env::var("UMBEL_BENCH_TASKS").map_or(50_000, |text| text.parse().expect("UMBEL_BENCH_TASKS is a number"))
+    number("TASKS", 50_000)
+}
+
+/// The same number is always the same task: an id as long as those that clients make, and 300 bytes of arguments, as the peers are sent.
+fn call(queue: &str, task: &str, number: usize) -> Publish {
+    let id = TaskId::derive("bench", &number.to_string());
+    let args = [proto::Value::from("x".repeat(300)), proto::Value::Int(number as i64)];
+    let invocation = Invocation::new(TaskName::from(task), id, &args, &proto::Map::new()).unwrap();
+    Publish { invocation, route: Route { queue: queue.into(), exchange: String::new(), routing_key: queue.to_owned() }, due: None }
 }
 
 /// One line.

@@ -16,13 +16,13 @@ use umbel::{
 };
 use umbel_tests::{conformance::making, servers::redis::RedisServer, wait::until_async};
 
-use crate::{peers, print, tasks};
+use crate::{call, number, peers, print, tasks};
 
 static DONE: AtomicUsize = AtomicUsize::new(0);
 
 #[umbel::task(name = "tests.echo")]
-async fn nothing(id: String, number: i64) -> i64 {
-    drop(id);
+async fn nothing(padding: String, number: i64) -> i64 {
+    drop(padding);
     DONE.fetch_add(1, Ordering::Relaxed);
     number
 }
@@ -61,11 +61,9 @@ fn cpu(server: &RedisServer) -> f64 {
 async fn fill(server: &RedisServer, queue: &str, count: usize) {
     let broker = RedisBroker::open(Target::parse(&server.url(0)).unwrap(), RedisOptions::default());
     until_async("the broker is ready", || async { broker.ready().await.ok() }).await;
-    let ids = making::ids("m", count);
-    for chunk in ids.chunks(500) {
-        let padding = "x".repeat(300);
-        let batch = chunk.iter().map(|id| making::message(queue, &format!("{id}-{padding}"))).collect();
-        making::publish(&broker, batch).await;
+    let numbers: Vec<usize> = (0..count).collect();
+    for chunk in numbers.chunks(500) {
+        making::publish(&broker, chunk.iter().map(|number| call(queue, "tests.echo", *number)).collect()).await;
     }
 }
 
@@ -101,7 +99,8 @@ pub(crate) async fn run(with_peers: bool) {
     fill(&server, "drain", count).await;
     let broker = RedisBroker::open(Target::parse(&server.url(0)).unwrap(), RedisOptions::default());
     let Backbone { broker, backend, ledger } = Backbone::redis(broker, Target::parse(&server.url(1)).unwrap(), RedisOptions::default());
-    let builder = Node::builder().name("bench").queues(["drain"]).concurrency(64).prefetch_multiplier(8);
+    let builder =
+        Node::builder().name("bench").queues(["drain"]).concurrency(number("SLOTS", 64)).prefetch_multiplier(number("PREFETCH", 8));
     DONE.store(0, Ordering::Relaxed);
     let (begun, before) = (Instant::now(), cpu(&server));
     let node = builder.backbone(broker, backend, ledger).task(nothing).start().await.unwrap();

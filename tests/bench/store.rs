@@ -9,11 +9,10 @@ use serde_json::json;
 use umbel::{
     brokers::{Broker, Subscribe, embedded::EmbeddedBroker},
     embedded::{Store, StoreOptions},
-    proto::{Invocation, Map, TaskId, TaskName, Value},
-    scheduler::{Publish, Release, Route},
+    scheduler::Release,
 };
 
-use crate::{print, tasks};
+use crate::{call, print, tasks};
 
 /// How many messages a publish carries, and how many publishers there are.
 pub(crate) const PUBLISH_BATCH: usize = 100;
@@ -36,14 +35,6 @@ impl Rates {
     }
 }
 
-/// A task with 300 bytes of arguments.
-pub(crate) fn message(number: usize) -> Publish {
-    let id = TaskId::derive("bench", &number.to_string());
-    let args = [Value::from("x".repeat(290)), Value::Int(number as i64)];
-    let invocation = Invocation::new(TaskName::from("noop"), id, &args, &Map::new()).unwrap();
-    Publish { invocation, route: Route { queue: "celery".into(), exchange: String::new(), routing_key: "celery".to_owned() }, due: None }
-}
-
 /// Publishes `count` messages and returns how long that took.
 pub(crate) async fn enqueue(broker: &Arc<dyn Broker>, count: usize) -> Duration {
     let begun = Instant::now();
@@ -52,7 +43,7 @@ pub(crate) async fn enqueue(broker: &Arc<dyn Broker>, count: usize) -> Duration 
         tokio::spawn(async move {
             let mine: Vec<usize> = (publisher..count).step_by(PUBLISHERS).collect();
             for chunk in mine.chunks(PUBLISH_BATCH) {
-                for answer in broker.publish(chunk.iter().map(|number| message(*number)).collect()).await {
+                for answer in broker.publish(chunk.iter().map(|number| call("celery", "noop", *number)).collect()).await {
                     answer.unwrap();
                 }
             }
@@ -104,7 +95,7 @@ async fn callers(callers: usize, each: usize) -> (f64, Duration, Duration) {
             let mut times = Vec::with_capacity(each);
             for number in 0..each {
                 let begun = Instant::now();
-                broker.publish(vec![message(caller * each + number)]).await.remove(0).unwrap();
+                broker.publish(vec![call("celery", "noop", caller * each + number)]).await.remove(0).unwrap();
                 times.push(begun.elapsed());
             }
             times

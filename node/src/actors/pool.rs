@@ -147,6 +147,8 @@ pub(crate) struct State {
     by_actor: HashMap<ActorId, usize>,
     /// Seats that can take a task; the last one freed first, as its caches are warm.
     idle: Vec<usize>,
+    /// Whether its slots can begin tasks by themselves; all of one executor can, or none.
+    takes_ahead: bool,
     waiting: VecDeque<Admitted>,
     /// Tasks that come before those, and that are acknowledged already or will be in a moment.
     ahead: Ahead,
@@ -182,6 +184,7 @@ impl Actor for ExecutorPool {
             seats: (0..slots).map(|_| Seat::default()).collect(),
             by_actor: HashMap::new(),
             idle: Vec::with_capacity(slots),
+            takes_ahead: false,
             waiting: VecDeque::new(),
             ahead: Ahead::default(),
             revoked: shared.broker.revoked().borrow().clone(),
@@ -302,6 +305,7 @@ impl State {
             seat.open = true;
             seat.process = process;
             seat.hand = Hand::new(takes_ahead);
+            self.takes_ahead |= takes_ahead;
             if matches!(seat.work, Work::None) {
                 self.free(place.index);
             }

@@ -151,7 +151,8 @@ pub trait Subscription: Send + fmt::Debug {
     /// Where deliveries go that were dropped before they were settled.
     fn returns(&self) -> Returns;
 
-    /// Takes from these queues (at least one) from now on. What has been taken from others stays held.
+    /// Takes from these queues from now on; from none, until it is told others: nobody fetches then, and what has been taken and not
+    /// handed out goes back. What has been handed out stays held.
     async fn take_from(&mut self, _queues: &[QueueName]) -> Result<(), BrokerError> {
         Err(BrokerError::Refused { kind: "this", reason: "a subscription keeps the queues it was begun with".to_owned() })
     }

@@ -34,6 +34,16 @@ impl RedisError {
     }
 }
 
+/// The code of an error that a script met. Servers before 7.0 answer `ERR Error running script`, and the error itself stands in the text.
+fn code(error: &Cause) -> Option<&str> {
+    let text = error.detail().filter(|text| error.code() == Some("ERR") && text.contains("Error running script"));
+    let wrapped = text.and_then(|text| PASSING.into_iter().find(|code| text.contains(&format!("-{code} "))));
+    wrapped.or_else(|| error.code())
+}
+
+/// Codes of a server that will take commands again: it is out of memory, busy with somebody's script, or a replica.
+const PASSING: [&str; 6] = ["OOM", "BUSY", "MISCONF", "NOREPLICAS", "UNKILLABLE", "READONLY"];
+
 /// Judges an error of the client library. `at` names the server.
 pub(crate) fn judge(error: &Cause, at: &str) -> RedisError {
     let unavailable = matches!(
@@ -50,8 +60,7 @@ pub(crate) fn judge(error: &Cause, at: &str) -> RedisError {
     ) || error.is_io_error()
         || error.is_timeout()
         || error.is_connection_dropped()
-        // A server that is out of memory or busy with somebody's script will take commands again.
-        || matches!(error.code(), Some("OOM" | "BUSY" | "MISCONF" | "NOREPLICAS" | "UNKILLABLE"));
+        || code(error).is_some_and(|code| PASSING.contains(&code));
     let reason = if error.is_timeout() { format!("{at} does not answer") } else { format!("{at}: {error}") };
     if unavailable { RedisError::Unavailable(reason) } else { RedisError::Refused(reason) }
 }
@@ -61,6 +70,7 @@ pub(crate) fn breaks(error: &Cause) -> bool {
     error.is_io_error()
         || error.is_timeout()
         || error.is_connection_dropped()
+        || code(error) == Some("READONLY")
         || matches!(error.kind(), ErrorKind::Parse | ErrorKind::Server(ServerErrorKind::ReadOnly))
 }
 
@@ -87,6 +97,32 @@ impl From<RedisError> for LedgerError {
         match error {
             RedisError::Unavailable(reason) => Self::Unavailable { kind: KIND, reason },
             RedisError::Refused(reason) => Self::Refused { kind: KIND, reason },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(line: &str) -> Cause {
+        redis::parse_redis_value(line.as_bytes()).and_then(redis::Value::extract_error).unwrap_err()
+    }
+
+    /// Goal: what a script met on a server before 7.0 is judged like what it meets on one after.
+    #[test]
+    fn wrapped_errors_are_seen_through() {
+        let text = "-ERR Error running script (call to f_2c67): @user_script:31: @user_script: 31: ";
+        for (error, passes) in [
+            ("-OOM command not allowed when used memory > 'maxmemory'.", true),
+            ("-READONLY You can't write against a read only replica.", true),
+            ("-NOREPLICAS Not enough good replicas to write.", true),
+            ("-WRONGTYPE Operation against a key holding the wrong kind of value", false),
+        ] {
+            let wrapped = answered(&format!("{text}{error}\r\n"));
+            assert_eq!(judge(&wrapped, "here").is_transient(), passes, "{error}");
+            assert_eq!(judge(&answered(&format!("{error}\r\n")), "here").is_transient(), passes, "{error}");
+            assert_eq!(breaks(&wrapped), error.starts_with("-READONLY"));
         }
     }
 }

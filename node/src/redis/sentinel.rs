@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 
 use super::error::{RedisError, judge};
 
-/// Asks the sentinels one after the other; the first that knows the master is believed.
+/// Asks all sentinels at once, as one may have gone with the master; the first that knows it is believed.
 pub(crate) async fn master(
     hosts: &[(String, u16)],
     name: &str,
@@ -14,8 +15,9 @@ pub(crate) async fn master(
     patience: Duration,
 ) -> Result<(String, u16), RedisError> {
     let mut reasons = Vec::new();
-    for (host, port) in hosts {
-        match ask(host, *port, name, password, patience).await {
+    let mut asked: FuturesUnordered<_> = hosts.iter().map(|(host, port)| ask(host, *port, name, password, patience)).collect();
+    while let Some(answer) = asked.next().await {
+        match answer {
             Ok(master) => return Ok(master),
             Err(error) => reasons.push(error.to_string()),
         }

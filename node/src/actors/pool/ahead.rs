@@ -102,20 +102,22 @@ impl Ahead {
 impl State {
     /// Asks for as many acknowledgements as there is room for.
     pub(super) fn look_ahead(&mut self) {
-        if self.draining || self.ahead.room(1) == 0 {
+        // What need not be acknowledged, or has to wait for a limit, keeps its place, and so do those behind it. What has been given
+        // back often is not given back once more.
+        let early = |task: &Admitted| {
+            let often = task.claim.debt.held().attempt > GIVEN_BACK_MAX;
+            task.spec.acknowledge == Acknowledge::Early && !task.claim.begun && task.place.is_none() && !often
+        };
+        // Before the seats are looked at, as this is asked after each task.
+        if self.draining || self.ahead.room(1) == 0 || !self.waiting.front().is_some_and(early) {
             return;
         }
-        let soon_free = |work: &Work| !matches!(work, Work::Running(running) if running.started.elapsed() > WITHIN);
+        let now = Instant::now();
+        let soon_free = |work: &Work| !matches!(work, Work::Running(running) if !running.is_fresh(now, WITHIN));
         let slots = self.seats.iter().filter(|seat| !seat.retired && soon_free(&seat.work)).count();
         let room = self.ahead.room(slots);
         let begun = self.seats.iter().map(|seat| seat.hand.begun()).sum::<usize>();
         while self.ahead.len() + begun < room {
-            // What need not be acknowledged, or has to wait for a limit, keeps its place, and so do those behind it. What has been given
-            // back often is not given back once more.
-            let early = |task: &Admitted| {
-                let often = task.claim.debt.held().attempt > GIVEN_BACK_MAX;
-                task.spec.acknowledge == Acknowledge::Early && !task.claim.begun && task.place.is_none() && !often
-            };
             if !self.waiting.front().is_some_and(early) {
                 return;
             }

@@ -7,7 +7,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use umbel_proto::{Outcome, TaskId, TimeLimit};
 use umbel_scheduler::{Acknowledge, admission::Refusal};
 
@@ -95,11 +98,14 @@ impl Hand {
 impl State {
     /// How many tasks slots were handed.
     pub(super) fn handed(&self) -> usize {
-        self.seats.iter().map(|seat| seat.hand.ready.len()).sum()
+        if self.takes_ahead { self.seats.iter().map(|seat| seat.hand.ready.len()).sum() } else { 0 }
     }
 
     /// Hands busy slots what they take within [`WITHIN`]; those that have the least first.
     pub(super) fn hand_ahead(&mut self) {
+        if !self.takes_ahead {
+            return;
+        }
         let each = self.ahead.within(WITHIN).min(HAND_MAX);
         if each == 0 {
             return;
@@ -111,7 +117,9 @@ impl State {
             }
             return;
         }
-        while let Some(index) = self.least_handed(each) {
+        // One look at the clock for all seats: this is asked after each task.
+        let now = Instant::now();
+        while let Some(index) = self.least_handed(now, each) {
             let Some(task) = self.next_ahead() else { return };
             let (ready, numbered) = self.make_ready(task);
             let hand = &mut self.seats[index].hand;
@@ -127,11 +135,11 @@ impl State {
     }
 
     /// The slot with the fewest tasks behind the one it runs, of those that have room.
-    fn least_handed(&self, each: usize) -> Option<usize> {
+    fn least_handed(&self, now: Instant, each: usize) -> Option<usize> {
         let takes = |index: &usize| {
             let seat = &self.seats[*index];
-            let short = matches!(&seat.work, Work::Running(running) if running.is_fresh(WITHIN));
-            seat.hand.to.is_some() && !seat.hand.closed && short && !seat.retired && !seat.renew && seat.hand.ready.len() < each
+            let short = || matches!(&seat.work, Work::Running(running) if running.is_fresh(now, WITHIN));
+            seat.hand.to.is_some() && !seat.hand.closed && !seat.retired && !seat.renew && seat.hand.ready.len() < each && short()
         };
         (0..self.seats.len()).filter(takes).min_by_key(|index| self.seats[*index].hand.ready.len())
     }

@@ -47,7 +47,7 @@ pub(super) struct Running {
     run: u64,
     task: Admitted,
     orders: watch::Sender<Order>,
-    pub(super) started: Instant,
+    started: Instant,
     started_at: Millis,
     soft: Option<Instant>,
     hard: Option<Instant>,
@@ -87,8 +87,8 @@ impl Running {
     }
 
     /// Whether it has run for less than that.
-    pub(super) fn is_fresh(&self, within: Duration) -> bool {
-        self.started.elapsed() < within
+    pub(super) fn is_fresh(&self, now: Instant, within: Duration) -> bool {
+        now.saturating_duration_since(self.started) < within
     }
 
     /// Brings the end of its grace forward, and says when that was to be.

@@ -240,9 +240,25 @@ impl RedisBackend {
         let found = answer::list(self.link.script(&UNCONCLUDED, &call).await?, "a look for chords")?;
         let mut chords = Vec::with_capacity(found.len());
         for chord in found {
-            chords.extend(self.ready_or_later(complete(chord)?, None).await);
+            let Some(chord) = self.ready_or_later(complete(chord)?, None).await else { continue };
+            if self.has_failed_already(&chord).await? {
+                self.close(&chord.group, true).await?;
+            } else {
+                chords.push(chord);
+            }
         }
         Ok(chords)
+    }
+
+    /// Whether a Celery worker of 5.6 has ended this chord: where a member failed it stores the body's failure, calls its errbacks, and
+    /// leaves size and parts as they are (`celery/backends/redis.py`, `on_chord_part_return`).
+    async fn has_failed_already(&self, chord: &ReadyChord) -> Result<bool, RedisError> {
+        let failed = chord.parts.iter().any(|part| matches!(part.result, PartResult::Error(_)));
+        let Some(id) = chord.body.options.task_id().filter(|_| failed) else { return Ok(false) };
+        let mut command = redis::cmd("GET");
+        command.arg(self.keys.celery.task(&id));
+        let record: Option<Vec<u8>> = self.link.query(&command).await?;
+        Ok(record.is_some_and(|record| super::decode(&record).is_ok_and(|record| record.status.is_ready())))
     }
 }
 

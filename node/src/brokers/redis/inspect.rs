@@ -35,8 +35,8 @@ static HEAD: Script = Script::new(
 impl Shared {
     /// Every queue that has messages, is consumed or is paused.
     pub(super) async fn queues(&self) -> Result<Vec<QueueStatus>, RedisError> {
-        self.rescue().await?;
-        self.promote().await?;
+        self.rescue(None).await?;
+        self.promote(None).await?;
         let paused: BTreeSet<String> = self.members(&self.keys.paused()).await?;
         let consumers = self.consumers().await?;
         let held = self.held_counts().await?;

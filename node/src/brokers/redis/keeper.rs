@@ -36,6 +36,9 @@ const CLOCK_GRACE: Duration = Duration::from_millis(300);
 /// How often Celery's stale messages are looked for: kombu's interval times its throttle.
 const SWEEP: Duration = Duration::from_secs(100);
 
+/// How long any of that takes at a time, however much there is of it: the lease is renewed in between.
+const STINT: Duration = Duration::from_millis(200);
+
 /// Starts the keeper of a session.
 pub(super) fn start(shared: &Arc<Shared>, session: &Arc<Session>) {
     crate::task::spawn(keep(Arc::downgrade(shared), Arc::downgrade(session)));
@@ -78,7 +81,9 @@ async fn take_back(shared: &Arc<Shared>, session: &Weak<Session>, held: Vec<Held
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
             Err(error) => {
-                tracing::warn!("deliveries cannot be given back, their lease will do it: {error}");
+                // Not refreshed any more: whoever looks for what nobody acknowledged finds them.
+                shared.let_go(tags.iter().map(String::as_str));
+                tracing::warn!("deliveries cannot be given back, the lease or the visibility timeout will do it: {error}");
                 return;
             }
         }
@@ -123,6 +128,8 @@ async fn keep(shared: Weak<Shared>, session: Weak<Session>) {
                 return;
             }
             if let Err(error) = plan.carry_out(&shared, &session).await {
+                // A server that comes back may have forgotten what it answered last.
+                session.doubt();
                 tracing::debug!(node = %session.node, "the lease cannot be looked after now: {error}");
             }
         }
@@ -166,7 +173,7 @@ impl Plan {
         if self.rescue_at.is_some_and(|at| at <= Instant::now()) {
             self.rescue_at = Some(Instant::now() + CLOCK_GRACE);
             // Where somebody else is at it, and dies, the next renewal tells again.
-            if shared.rescue().await? {
+            if shared.rescue(Some(STINT)).await? {
                 self.rescue_at = None;
             }
         }
@@ -176,11 +183,13 @@ impl Plan {
         }
         if self.promote_at.is_some_and(|at| at <= Instant::now()) {
             self.promote_at = Some(Instant::now() + CLOCK_GRACE);
-            self.promote_at = shared.promote().await?.map(|until| Instant::now() + until.max(Duration::from_millis(1)));
+            self.promote_at = shared.promote(Some(STINT)).await?.map(|until| Instant::now() + until.max(Duration::from_millis(1)));
         }
         if self.sweep_at <= Instant::now() {
             self.sweep_at = Instant::now() + SWEEP;
-            shared.sweep().await?;
+            if !shared.sweep(STINT).await? {
+                self.sweep_at = Instant::now() + CLOCK_GRACE;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Bringing messages back: what dead nodes held, what nodes give back, what Celery's dead workers left, what is due.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 use umbel_proto::QueueName;
@@ -45,8 +45,8 @@ struct Return {
 }
 
 impl Shared {
-    /// Brings back what sessions held whose leases have ended; `false` when somebody else is at it.
-    pub(super) async fn rescue(&self) -> Result<bool, RedisError> {
+    /// Brings back what sessions held whose leases have ended, `within` a time; `false` when somebody else is at it, or there is more.
+    pub(super) async fn rescue(&self, within: Option<Duration>) -> Result<bool, RedisError> {
         let mut call = ENDED.call(2);
         call.arg(self.keys.leases()).arg(self.keys.pulse());
         if self.link.script(&ENDED, &call).await? == Value::Int(0) {
@@ -56,24 +56,25 @@ impl Shared {
         if !self.lock(&self.keys.rescue(), &token, RESCUE_MS).await? {
             return Ok(false);
         }
-        let done = self.collect("").await;
+        let done = self.collect("", within.map(|within| Instant::now() + within)).await;
         self.unlock(&self.keys.rescue(), &token).await?;
-        let count = done?;
+        let (count, all) = done?;
         if count > 0 {
             tracing::warn!(count, "the lease of a node has ended, its messages are back in their queues");
         }
-        Ok(true)
+        Ok(all)
     }
 
     /// Ends a session and gives everything back that it holds.
     pub(super) async fn give_up(&self, session: &str) -> Result<(), RedisError> {
         let known = self.held_by(session);
-        self.collect(session).await?;
+        self.collect(session, None).await?;
         self.let_go(known.iter().map(String::as_str));
         Ok(())
     }
 
-    async fn collect(&self, session: &str) -> Result<usize, RedisError> {
+    /// How many it brought back, and whether that was all.
+    async fn collect(&self, session: &str, until: Option<Instant>) -> Result<(usize, bool), RedisError> {
         let (mut count, mut refused) = (0, 0);
         loop {
             let mut call = COLLECT.call(6);
@@ -96,11 +97,14 @@ impl Shared {
                         "messages cannot go back to queues whose lists are keys of another type; the next look tries again"
                     );
                 }
-                return Ok(count);
+                return Ok((count, true));
             }
             let (held, brought) = (returns.len(), self.bring_back(returns).await?);
             count += brought;
             refused += held.saturating_sub(brought);
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return Ok((count, false));
+            }
         }
     }
 
@@ -111,9 +115,7 @@ impl Shared {
         tags.sort_by_key(|tag| std::cmp::Reverse(tag.rsplit(':').next().and_then(|number| number.parse::<u64>().ok())));
         for slice in tags.chunks(SLICE) {
             let entries = self.entries(slice.iter().map(String::as_str)).await?;
-            let mut command = redis::cmd("SMISMEMBER");
-            command.arg(self.keys.begun()).arg(slice);
-            let begun: Vec<bool> = self.link.query(&command).await?;
+            let begun = self.begun(slice).await?;
             let returns = slice
                 .iter()
                 .zip(entries)
@@ -123,6 +125,16 @@ impl Shared {
             self.let_go(slice.iter().map(String::as_str));
         }
         Ok(())
+    }
+
+    /// Which of these have begun.
+    pub(super) async fn begun(&self, fields: &[String]) -> Result<Vec<bool>, RedisError> {
+        if fields.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd("SMISMEMBER");
+        command.arg(self.keys.begun()).arg(fields);
+        self.link.query(&command).await
     }
 
     async fn bring_back(&self, returns: Vec<Return>) -> Result<usize, RedisError> {
@@ -143,8 +155,9 @@ impl Shared {
         count.and_then(|count| usize::try_from(count).ok()).ok_or_else(|| RedisError::strange("a rescue"))
     }
 
-    /// Moves what is due; says when the next is.
-    pub(super) async fn promote(&self) -> Result<Option<Duration>, RedisError> {
+    /// Moves what is due, `within` a time; says when the next is.
+    pub(super) async fn promote(&self, within: Option<Duration>) -> Result<Option<Duration>, RedisError> {
+        let until = within.map(|within| Instant::now() + within);
         loop {
             let mut call = PROMOTE.call(1);
             call.arg(self.keys.schedules()).arg(self.keys.prefix()).arg(DUE).arg(REFUSED_MS);
@@ -160,30 +173,30 @@ impl Shared {
             if next < 0 {
                 return Ok(None);
             }
-            if next > now || moved == 0 {
+            if next > now || moved == 0 || until.is_some_and(|until| until <= Instant::now()) {
                 return Ok(Some(Duration::from_millis(u64::try_from(next - now).unwrap_or(0))));
             }
         }
     }
 
     /// Restores what Celery's workers took and have neither acknowledged nor restored within the visibility timeout, under
-    /// kombu's own lock and by its own rule (`kombu/transport/redis.py`).
-    pub(super) async fn sweep(&self) -> Result<(), RedisError> {
+    /// kombu's own lock and by its own rule (`kombu/transport/redis.py`), `within` a time; `false` when there is more.
+    pub(super) async fn sweep(&self, within: Duration) -> Result<bool, RedisError> {
         let token = instance();
         let mutex = self.keys.kombu.unacked_mutex();
         if !self.lock(&mutex, &token, MUTEX_MS).await? {
-            return Ok(());
+            return Ok(true);
         }
-        let swept = self.restore_stale().await;
+        let swept = self.restore_stale(Instant::now() + within).await;
         self.unlock(&mutex, &token).await?;
-        let count = swept?;
+        let (count, all) = swept?;
         if count > 0 {
             tracing::warn!(count, "messages that nobody acknowledged within the visibility timeout are back in their queues");
         }
-        Ok(())
+        Ok(all)
     }
 
-    async fn restore_stale(&self) -> Result<usize, RedisError> {
+    async fn restore_stale(&self, until: Instant) -> Result<(usize, bool), RedisError> {
         let (mut count, mut refused) = (0, 0);
         loop {
             let (seconds, _): (i64, i64) = self.link.query(&redis::cmd("TIME")).await?;
@@ -210,8 +223,8 @@ impl Shared {
                 command.arg(self.keys.kombu.unacked_index()).arg(orphans);
                 self.link.run(&command).await?;
             }
-            if found < SLICE {
-                return Ok(count);
+            if found < SLICE || until <= Instant::now() {
+                return Ok((count, found < SLICE));
             }
         }
     }

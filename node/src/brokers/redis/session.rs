@@ -45,6 +45,8 @@ pub(super) struct Session {
     /// Told when the lease has been renewed.
     pub(super) renewed: watch::Sender<u64>,
     taking: AsyncMutex<Taking>,
+    /// The server may hold more for it than is known here.
+    doubtful: AtomicBool,
     queues: Mutex<Vec<QueueName>>,
     /// How many subscriptions have been begun and not closed.
     subscriptions: AtomicUsize,
@@ -69,6 +71,10 @@ pub(super) struct Taken {
     pub(super) deliveries: Vec<Delivery>,
     /// Queues that are paused.
     pub(super) paused: Vec<QueueName>,
+    /// Lists that cannot be taken from, as they are keys of another type.
+    pub(super) refused: Vec<String>,
+    /// Whether it may have left something behind.
+    pub(super) more: bool,
 }
 
 impl Session {
@@ -82,6 +88,7 @@ impl Session {
             sure_until: Mutex::new(Instant::now()),
             renewed: watch::Sender::new(0),
             taking: AsyncMutex::new(Taking { taker: 1, doubt: false, next: 1 }),
+            doubtful: AtomicBool::new(false),
             queues: Mutex::new(request.queues.clone()),
             subscriptions: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -186,6 +193,7 @@ impl Session {
     /// Takes up to `count` messages. What an earlier take took without being heard of comes first.
     pub(super) async fn take(&self, shared: &Shared, wanted: &Wanted, count: u32) -> Result<Taken, RedisError> {
         let mut taking = self.taking.lock().await;
+        taking.doubt |= self.doubtful.swap(false, Ordering::Relaxed);
         if taking.doubt {
             let Some(adopted) = self.adopt(shared, &mut taking, wanted.subscription).await? else {
                 drop(taking);
@@ -195,7 +203,7 @@ impl Session {
             };
             taking.doubt = false;
             if !adopted.is_empty() {
-                return Ok(Taken { deliveries: adopted, paused: Vec::new() });
+                return Ok(Taken { deliveries: adopted, more: true, ..Taken::default() });
             }
         }
         let name = self.name();
@@ -223,7 +231,8 @@ impl Session {
             // Another taker of this session, or others have given it up, which the next renewal will find.
             return Ok(Taken::default());
         }
-        let taken = self.read(shared, wanted, &order, &name, first, value)?;
+        let mut taken = self.read(shared, wanted, &order, &name, first, value)?;
+        taken.more = taken.deliveries.len() >= count as usize;
         taking.doubt = false;
         Ok(taken)
     }
@@ -238,6 +247,8 @@ impl Session {
         let mut items = answer::list(value, "a take")?.into_iter();
         let paused = answer::list(items.next().ok_or_else(strange)?, "a take")?;
         let paused = paused.iter().map(|value| queue(value).cloned()).collect::<Result<_, _>>()?;
+        let refused = answer::list(items.next().ok_or_else(strange)?, "a take")?;
+        let refused = refused.into_iter().filter_map(answer::text).collect();
         let mut deliveries = Vec::with_capacity(items.len() / 2);
         let mut number = first;
         while let (Some(at), Some(envelope)) = (items.next(), items.next()) {
@@ -247,7 +258,12 @@ impl Session {
             deliveries.push(delivery);
             number += 1;
         }
-        Ok(Taken { deliveries, paused })
+        Ok(Taken { deliveries, paused, refused, more: false })
+    }
+
+    /// The next take looks first whether the session holds what nobody here knows of.
+    pub(super) fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Relaxed);
     }
 
     /// Finds what the session holds without this process knowing, and makes sure that no take from before comes late. `None` when
@@ -263,6 +279,12 @@ impl Session {
         let fields = answer::list(answer, "an adoption")?;
         let mut fields: Vec<String> = fields.into_iter().filter_map(answer::text).filter(|field| !shared.is_held(field)).collect();
         fields.sort_by_key(|field| field.rsplit(':').next().and_then(|number| number.parse::<u64>().ok()));
+        // What has begun may not begin again: it goes back as what was lost.
+        let begun = shared.begun(&fields).await?;
+        let (lost, fields): (Vec<_>, Vec<_>) = fields.into_iter().zip(begun).partition(|(_, begun)| *begun);
+        let lost: Vec<String> = lost.into_iter().map(|(field, _)| field).collect();
+        let fields: Vec<String> = fields.into_iter().map(|(field, _)| field).collect();
+        shared.give_back(&lost).await?;
         let entries = shared.entries(fields.iter().map(String::as_str)).await?;
         let mut adopted = Vec::new();
         for (field, entry) in fields.into_iter().zip(entries) {

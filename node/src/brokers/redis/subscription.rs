@@ -1,6 +1,6 @@
 //! Messages being handed to a node.
 //!
-//! A fetch takes with one script; when there is nothing, it asks the tracked connection whether there is something now, which
+//! A fetch takes with one script; when the last one left nothing, it first asks the tracked connection whether there is something now, which
 //! also has the server tell of the next message, and waits. A take goes on when its fetch is dropped: what it takes comes with
 //! the next fetch.
 
@@ -43,6 +43,10 @@ pub(super) struct RedisSubscription {
     wanted: Arc<Wanted>,
     /// Taken and not yet handed out.
     ready: VecDeque<Delivery>,
+    /// The last take left nothing behind; with the queues that were paused then.
+    emptied: Option<Vec<QueueName>>,
+    /// Lists that could not be taken from then.
+    refused: Vec<String>,
     taking: Option<JoinHandle<Result<Taken, RedisError>>>,
     news: watch::Receiver<u64>,
     returns: Returns,
@@ -118,13 +122,15 @@ impl RedisSubscription {
             }
         };
         // What dead nodes held comes before what waits.
-        shared.rescue().await?;
+        shared.rescue(None).await?;
         let returns = keeper::returns(shared, &session);
         Ok(Self {
             shared: Arc::clone(shared),
             session,
             wanted: Arc::new(Wanted::new(shared, SUBSCRIPTIONS.fetch_add(1, Ordering::Relaxed), request.queues)),
             ready: VecDeque::new(),
+            emptied: None,
+            refused: Vec::new(),
             taking: None,
             news: shared.tracking.queues(),
             returns,
@@ -149,7 +155,7 @@ impl RedisSubscription {
     async fn anything(&self, paused: &[QueueName]) -> Result<bool, RedisError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("SMEMBERS").arg(self.shared.keys.paused());
-        let lists: Vec<&String> = self.wanted.open_lists(paused).collect();
+        let lists: Vec<&String> = self.wanted.open_lists(paused).filter(|list| !self.refused.contains(list)).collect();
         if lists.is_empty() {
             let (now,): (Vec<String>,) = self.shared.tracking.read_all(&pipeline).await?;
             return Ok(!self.same_pauses(&now, paused));
@@ -189,19 +195,28 @@ impl Subscription for RedisSubscription {
                 }
                 return Ok(handed);
             }
-            self.news.mark_unchanged();
-            let taken = self.take(max).await?;
-            let paused = taken.paused;
-            if !taken.deliveries.is_empty() {
-                self.ready.extend(taken.deliveries);
-                continue;
-            }
-            // Waiting ends early when there is news. Without any, what is asked again is only whether there is something.
-            while !self.anything(&paused).await? {
-                if timeout(LOOK_AGAIN, self.news.changed()).await.is_ok() {
-                    break;
+            if let Some(paused) = self.emptied.take() {
+                // Waiting ends early when there is news. Without any, what is asked again is only whether there is something.
+                // What could not be taken from is tried again as rarely.
+                while !self.anything(&paused).await? {
+                    if timeout(LOOK_AGAIN, self.news.changed()).await.is_ok() || !self.refused.is_empty() {
+                        break;
+                    }
                 }
+                self.wait_for_lease().await;
             }
+            self.news.mark_unchanged();
+            let mut taken = self.take(max).await?;
+            if taken.refused != self.refused {
+                if !taken.refused.is_empty() {
+                    let lists = taken.refused.join(", ");
+                    tracing::error!(%lists, "a queue's list is a key of another type; nothing comes from it until that is removed (redis-cli TYPE, DEL)");
+                }
+                self.refused = std::mem::take(&mut taken.refused);
+            }
+            // What came while it took is news, or found by the look that precedes the next take.
+            self.emptied = (!taken.more).then_some(taken.paused);
+            self.ready.extend(taken.deliveries);
         }
     }
 
@@ -213,14 +228,17 @@ impl Subscription for RedisSubscription {
         let mut queues = queues.to_vec();
         queues.sort();
         queues.dedup();
-        if queues.is_empty() {
-            return Err(RedisError::Refused("a subscription needs at least one queue".to_owned()).into());
-        }
         self.shared.declare(&queues).await?;
         if self.taking.is_some() {
             let taken = self.take(1).await?;
             self.ready.extend(taken.deliveries);
         }
+        if queues.is_empty() {
+            // Nobody fetches until there are queues again.
+            let tags: Vec<String> = self.ready.drain(..).map(|delivery| delivery.held.tag.as_str().to_owned()).collect();
+            self.shared.give_back(&tags).await?;
+        }
+        self.emptied = None;
         self.session.set_queues(&self.shared, &queues).await?;
         self.wanted = Arc::new(Wanted::new(&self.shared, self.wanted.subscription, queues));
         Ok(())

@@ -6,7 +6,7 @@
 //! the output is kept, the rest is logged and gone. **When it is dropped** while it works, the process is killed; while it is
 //! idle, it is let go and ends by itself.
 
-use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream as StdStream, time::Duration};
+use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream as StdStream, pin::pin, time::Duration};
 
 use bytes::BytesMut;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -221,6 +221,19 @@ impl Child {
     pub(super) async fn send(&mut self, bytes: &BytesMut) {
         self.busy = true;
         let _ = self.writer.write_all(bytes).await;
+    }
+
+    /// Likewise; what it says meanwhile goes into `heard`: two that both write, and neither listens, would wait for ever.
+    pub(super) async fn send_and_hear(&mut self, bytes: &BytesMut, heard: &mut Vec<Frame>) {
+        self.busy = true;
+        let mut sending = pin!(self.writer.write_all(bytes));
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut sending => return,
+                Some(frame) = self.inbox.recv() => heard.push(frame),
+            }
+        }
     }
 
     /// The next frame about what it runs; `None` when it has ended.

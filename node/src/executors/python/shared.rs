@@ -108,9 +108,7 @@ impl Driver {
                     while let Ok(more) = said.try_recv() {
                         self.take(more, &mut bytes).await;
                     }
-                    if let Some(child) = &mut self.child {
-                        child.send(&bytes).await;
-                    }
+                    self.send(&bytes).await;
                 }
                 () = at(doom) => {
                     self.doomed.clear();
@@ -150,6 +148,22 @@ impl Driver {
                     self.doomed.insert(number, Instant::now() + END_WITHIN);
                 }
             }
+        }
+    }
+
+    async fn send(&mut self, bytes: &BytesMut) {
+        let Some(child) = &mut self.child else { return };
+        let (doom, mut heard) = (self.doomed.values().min().copied(), Vec::new());
+        tokio::select! {
+            () = child.send_and_hear(bytes, &mut heard) => {}
+            // It reads no more, and so hears of no limit.
+            () = at(doom) => {
+                self.doomed.clear();
+                child.kill();
+            }
+        }
+        for frame in heard {
+            self.told(frame).await;
         }
     }
 

@@ -25,13 +25,13 @@ local function use(db) if db ~= here then redis.call('SELECT', db) here = db end
 
 -- First look: where commits begin, which deliveries are still held, and whether lists and chords can be written to: Redis takes nothing back
 -- of a script that fails, so what would fail on a key of another type fails here, before anything is written.
-local starts, fields, field_of = {}, {}, {}
+local starts, fields = {}, {}
 local lists, groups = {}, {}
 local at = 11
 for c = 1, commits do
   starts[c] = at
   local kind = ARGV[at]
-  if kind == 'D' then fields[#fields + 1] = ARGV[at + 1] field_of[c] = #fields end
+  if kind == 'D' then fields[#fields + 1] = ARGV[at + 1] end
   at = at + 1 + fence_width[kind]
   local effects = tonumber(ARGV[at])
   at = at + 1
@@ -48,8 +48,16 @@ if next(groups) then
   for p in pairs(groups) do redis.call('ZCARD', p .. '.j') end
   use(broker_db)
 end
-local scores = {}
+-- Held: waiting to begin, in the index, or begun.
+local scores, has_begun, missing = {}, {}, {}
 for from = 1, #fields, 4000 do
   local part = redis.call('ZMSCORE', KEYS[2], unpack(fields, from, math.min(#fields, from + 3999)))
-  for i = 1, #part do scores[from + i - 1] = part[i] end
+  for i = 1, #part do
+    local field = fields[from + i - 1]
+    if part[i] then scores[field] = true else missing[#missing + 1] = field end
+  end
+end
+for from = 1, #missing, 4000 do
+  local part = redis.call('SMISMEMBER', KEYS[3], unpack(missing, from, math.min(#missing, from + 3999)))
+  for i = 1, #part do has_begun[missing[from + i - 1]] = part[i] == 1 end
 end

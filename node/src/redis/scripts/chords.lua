@@ -122,7 +122,7 @@ local function open_chord(a)
   local p, group, size, body = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
   -- A chord that is there and known was opened by this very commit, sent before.
   if redis.call('EXISTS', p .. '.s') == 1 and redis.call('HEXISTS', bodies, group) == 1 then return nil end
-  redis.call('UNLINK', p .. '.c', p .. '.d', p .. '.j', p .. '.t')
+  redis.call('UNLINK', p .. '.c', p .. '.d', p .. '.j', p .. '.t', p .. '.w')
   if chord_ttl > 0 then redis.call('SET', p .. '.s', size, 'EX', chord_ttl) else redis.call('SET', p .. '.s', size) end
   redis.call('ZADD', chords, now, group)
   redis.call('HSET', bodies, group, body)

@@ -18,9 +18,8 @@ for c = 1, commits do
   if kind == 'D' then
     local field = ARGV[a + 1]
     good = not released[field]
-    if good and not scores[field_of[c]] then
-      use(broker_db)
-      good = redis.call('SISMEMBER', KEYS[3], field) == 1
+    if good and not scores[field] then
+      good = has_begun[field]
       begun_gone = begun_gone or good
     end
   elseif kind == 'C' then
@@ -78,16 +77,14 @@ local function schedule(a, due)
 end
 
 -- Third look: everything of the broker's database but what has merely been paid, which goes in one command each.
-local unindexed = {}
+local begun = {}
 for i = 1, pending do
   local a, field = later[i], later_field[i]
   local code = ARGV[a]
   if code == 'P' then redis.call('LPUSH', ARGV[a + 1], ARGV[a + 2])
   elseif code == 'S' then schedule(a + 1, ARGV[a + 3])
   elseif code == 'B' then
-    redis.call('SADD', KEYS[3], field)
-    unindexed[#unindexed + 1] = field
-    begun_gone = true
+    begun[#begun + 1] = field
   else
     gone[#gone + 1] = field
     if code == 'Q' then redis.call('RPUSH', ARGV[a + 1], ARGV[a + 2])
@@ -104,11 +101,16 @@ for i = 1, pending do
     end
   end
 end
+for from = 1, #begun, 4000 do
+  local to = math.min(#begun, from + 3999)
+  redis.call('SADD', KEYS[3], unpack(begun, from, to))
+  redis.call('ZREM', KEYS[2], unpack(begun, from, to))
+  begun_gone = true
+end
 for from = 1, #gone, 4000 do
   local to = math.min(#gone, from + 3999)
   redis.call('HDEL', KEYS[1], unpack(gone, from, to))
   redis.call('ZREM', KEYS[2], unpack(gone, from, to))
   if begun_gone then redis.call('SREM', KEYS[3], unpack(gone, from, to)) end
 end
-if #unindexed > 0 then redis.call('ZREM', KEYS[2], unpack(unindexed)) end
 return answers

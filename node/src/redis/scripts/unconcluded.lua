@@ -24,11 +24,18 @@ for _, group in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - tonumb
     if size and not holder and body then
       local needed, saved = need(p, size)
       if redis.call('ZCARD', p .. '.j') >= needed then
-        redis.call('SET', p .. '.c', ARGV[5], 'PX', ARGV[4])
-        local last = redis.call('HGET', KEYS[3], group) or '\n'
-        local cut = string.find(last, '\n', 1, true)
-        answer[#answer + 1] = {group, string.sub(last, 1, cut - 1), string.sub(last, cut + 1), saved or false,
-          parts_of(p), body}
+        local last = redis.call('HGET', KEYS[3], group)
+        -- A node that claims a chord writes its last part down. A Celery worker of 5.6 tells nobody that it is about to conclude, and
+        -- has until the next look to do so.
+        if last or redis.call('EXISTS', p .. '.w') == 1 then
+          redis.call('SET', p .. '.c', ARGV[5], 'PX', ARGV[4])
+          last = last or '\n'
+          local cut = string.find(last, '\n', 1, true)
+          answer[#answer + 1] = {group, string.sub(last, 1, cut - 1), string.sub(last, cut + 1), saved or false,
+            parts_of(p), body}
+        else
+          redis.call('SET', p .. '.w', '1', 'PX', 10 * tonumber(ARGV[2]))
+        end
       end
     end
     redis.call('ZADD', KEYS[1], now, group)

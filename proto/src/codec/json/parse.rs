@@ -75,32 +75,32 @@ pub(crate) fn value(scanner: &mut Scanner<'_>) -> Result<Value, DecodeError> {
             _ => scalar(scanner, next)?,
         };
         loop {
-            match open.pop() {
-                None => return Ok(done),
-                Some(Open::List(mut items)) => {
+            // What is open stays where it is until it ends: most of what is read are entries.
+            let Some(innermost) = open.last_mut() else { return Ok(done) };
+            done = match innermost {
+                Open::List(items) => {
                     items.push(done);
                     if scanner.take(b',') {
-                        open.push(Open::List(items));
                         continue 'value;
                     }
                     if !scanner.take(b']') {
                         return scanner.error("',' or ']'");
                     }
-                    done = Value::List(items);
+                    Value::List(std::mem::take(items))
                 }
-                Some(Open::Map(mut map, name)) => {
-                    map.insert(name, done);
+                Open::Map(map, name) => {
+                    map.insert(std::mem::take(name), done);
                     if scanner.take(b',') {
-                        let key = key(scanner)?;
-                        open.push(Open::Map(map, key));
+                        *name = key(scanner)?;
                         continue 'value;
                     }
                     if !scanner.take(b'}') {
                         return scanner.error("',' or '}'");
                     }
-                    done = Value::Map(map);
+                    Value::Map(std::mem::take(map))
                 }
-            }
+            };
+            open.pop();
         }
     }
 }
