@@ -12,8 +12,8 @@ use umbel::{
 };
 use umbel_tests::{conformance::executor::job, python, wait::soon};
 
-/// More than frames wait for whoever reads them.
-const CROWD: usize = 100;
+/// Many more than frames wait for whoever reads them.
+const CROWD: usize = 400;
 
 /// A few of them are more than a socket takes.
 const TEXT: usize = 50_000;
