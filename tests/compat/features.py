@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 
 import redis
-from celery import Celery, Task, chain, chord, group
+from celery import Celery, Task, chain, chord, group, signals
 from celery.canvas import StampingVisitor
 from celery.contrib.abortable import AbortableAsyncResult, AbortableTask
 from kombu.serialization import register
@@ -37,6 +37,11 @@ def seen(key, value):
 
 def what_was_seen(key):
     return [value.decode() for value in store.lrange("seen:" + key, 0, -1)]
+
+
+@signals.worker_ready.connect
+def ready(sender, **_):
+    seen("ready", sender.hostname)
 
 
 class Counting(Task):
@@ -240,7 +245,11 @@ def values():
     return [*told[:7], str(told[7]), told[8].isoformat(), told[9].decode(), *told[10:13], str(told[13])]
 
 
-SCENARIOS = [classes, annotations, aborts, acknowledgements, ignoring, growing, serializers, extended, stamping, odd, attempts, composites, values]
+def readiness():
+    return soon("the worker says that it is ready", lambda: what_was_seen("ready"))
+
+
+SCENARIOS = [readiness, classes, annotations, aborts, acknowledgements, ignoring, growing, serializers, extended, stamping, odd, attempts, composites, values]
 
 if __name__ == "__main__":
     told = {}

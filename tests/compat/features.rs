@@ -34,6 +34,7 @@ impl Drop for Node {
 fn expected() -> Json {
     let stamps = json!([["who"], { "who": "me" }]);
     json!({
+        "readiness": ["features@test"],
         "classes": ["called", [1, "own", true]],
         "annotations": [7, "all"],
         "aborts": ["begun", "aborted"],
@@ -53,7 +54,7 @@ fn expected() -> Json {
     })
 }
 
-/// Goal: custom classes of tasks, annotations, abortable tasks, acknowledgements of failures and of dead processes, ignored results,
+/// Goal: who listens hears that the worker is ready; custom classes of tasks, annotations, abortable tasks, acknowledgements of failures and of dead processes, ignored results,
 /// growing chords, serializers of the application's own, extended results, stamps, odd exceptions and values: as Celery has them.
 #[test]
 fn rarer_features_are_celerys() {

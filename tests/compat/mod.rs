@@ -7,6 +7,7 @@ mod amqp;
 mod amqp_control;
 mod beat;
 mod canvas;
+mod delegated;
 mod features;
 mod fleet;
 mod messages;

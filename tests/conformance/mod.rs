@@ -8,4 +8,5 @@ mod killed;
 mod limits;
 mod native;
 mod python;
+mod python_endings;
 mod redis;

@@ -204,6 +204,9 @@ pub(super) fn run_with(
     let done = runtime.block_on(async {
         let running = serve::start(&config, &plan, backbone, NativeExecutor::builder().build(), store, app.as_ref()).await?;
         banner(&config, &plan, &broker.to_string(), &running, app.as_ref(), screen);
+        if let Some(app) = &app {
+            app.executor.serves();
+        }
         running.until_told(&config, place, screen).await
     });
     runtime.shutdown_timeout(serve::THREADS_MAX);

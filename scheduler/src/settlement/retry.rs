@@ -32,7 +32,8 @@ impl Run<'_> {
         let mut invocation = self.invocation.clone();
         let headers = &mut invocation.headers;
         headers.retries = headers.retries.saturating_add(1);
-        headers.parent_id = Some(headers.id.clone());
+        // As `celery/app/base.py::send_task` has it, of a message that is sent while its own task runs.
+        headers.parent_id.get_or_insert_with(|| headers.id.clone());
         // A countdown of zero is none for Celery either.
         headers.eta = (due > self.context.now).then(|| Timestamp::from_millis(due));
         if let Some(args) = &ask.args {

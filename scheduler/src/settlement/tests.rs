@@ -355,6 +355,18 @@ fn priority_is_inherited_where_the_settings_say_so() {
     assert_eq!(next(&case), Some(7));
 }
 
+/// A retry has its task's parent, and is its own where there is none (`celery/app/base.py::send_task`).
+#[test]
+fn retry_keeps_its_parent() {
+    let mut case = Case::new();
+    for (parent, expected) in [(None, "id"), (Some("parent"), "parent")] {
+        case.invocation.headers.parent_id = parent.map(umbel_proto::TaskId::from);
+        let ask = umbel_proto::Retry { countdown_secs: Some(0.0), max_retries: Some(None), ..Default::default() };
+        let Effect::Publish(again) = case.settle(Outcome::Retry(ask)).effects.remove(0) else { panic!("the next attempt comes first") };
+        assert_eq!(again.invocation.headers.parent_id.unwrap().as_str(), expected);
+    }
+}
+
 /// Options that the task names for its next attempt are put over the message's own.
 #[test]
 fn retry_takes_options() {

@@ -42,6 +42,8 @@ pub(super) enum Kind {
     Stored = 7,
     /// To a process: run a task, whose frame comes over the other socket.
     Large = 8,
+    /// To the template: the node takes work; those who listen are to hear of it.
+    Serving = 9,
     /// From the template: the application is loaded, and this is what it says.
     Loaded = 16,
     /// From the template: the application cannot be loaded.
@@ -77,6 +79,7 @@ impl Kind {
             6 => Self::Lost,
             7 => Self::Stored,
             8 => Self::Large,
+            9 => Self::Serving,
             16 => Self::Loaded,
             17 => Self::Failed,
             18 => Self::Forked,

@@ -172,6 +172,11 @@ impl PythonExecutor {
         PythonTables::new(self.0.nursery.clone())
     }
 
+    /// Says that the node takes work now, to those who listen in Python (`worker_ready`).
+    pub fn serves(&self) {
+        self.0.nursery.serves();
+    }
+
     /// Ends all processes, once what runs in them has ended or was dropped, and returns when they are gone.
     pub async fn end(&self) {
         self.0.nursery.end().await;

@@ -90,6 +90,8 @@ impl Pool {
 pub(super) struct Nursery {
     asks: mpsc::Sender<Ask>,
     end: watch::Sender<bool>,
+    /// Whether the node takes work.
+    serves: watch::Sender<bool>,
     /// Closed when everything has ended.
     ended: watch::Receiver<()>,
 }
@@ -118,12 +120,17 @@ impl Nursery {
     pub(super) async fn start(start: Start) -> Result<(Self, AppReport), StartError> {
         let (template, report) = Template::start(&start).await?;
         let (asks, asked) = mpsc::channel(ASKERS);
-        let ((end, told), (alive, ended)) = (watch::channel(false), watch::channel(()));
+        let ((end, told), (serves, serving), (alive, ended)) = (watch::channel(false), watch::channel(false), watch::channel(()));
         crate::task::spawn(async move {
-            keep(start, template, asked, told).await;
+            keep(start, template, asked, told, serving).await;
             drop(alive);
         });
-        Ok((Self { asks, end, ended }, report))
+        Ok((Self { asks, end, serves, ended }, report))
+    }
+
+    /// Has the template tell that the node takes work, and each that takes its place.
+    pub(super) fn serves(&self) {
+        self.serves.send_replace(true);
     }
 
     /// Has everything end by itself, and returns when it has.
@@ -156,11 +163,17 @@ impl Nursery {
 }
 
 /// The nursery's whole life.
-async fn keep(start: Start, mut template: Template, mut asks: mpsc::Receiver<Ask>, mut end: watch::Receiver<bool>) {
+async fn keep(
+    start: Start,
+    mut template: Template,
+    mut asks: mpsc::Receiver<Ask>,
+    mut end: watch::Receiver<bool>,
+    mut serving: watch::Receiver<bool>,
+) {
     let mut backoff = Backoff::new();
     loop {
         let mut keeper = Keeper::default();
-        match keeper.serve(&mut template, &mut asks, &mut end).await {
+        match keeper.serve(&mut template, &mut asks, &mut end, &mut serving).await {
             Served::Released => {
                 drop(keeper);
                 return template.end().await;
@@ -235,11 +248,24 @@ struct Exited {
 }
 
 impl Keeper {
-    async fn serve(&mut self, template: &mut Template, asks: &mut mpsc::Receiver<Ask>, end: &mut watch::Receiver<bool>) -> Served {
+    async fn serve(
+        &mut self,
+        template: &mut Template,
+        asks: &mut mpsc::Receiver<Ask>,
+        end: &mut watch::Receiver<bool>,
+        serving: &mut watch::Receiver<bool>,
+    ) -> Served {
+        let mut says = true;
         loop {
             let late = self.held.front().map(|(until, _)| *until);
             tokio::select! {
                 () = told(end) => return Served::Released,
+                () = told(serving), if says => {
+                    says = false;
+                    if let Err(error) = template.send(Kind::Serving).await {
+                        return Served::Died(error.to_string());
+                    }
+                }
                 () = at(late) => self.clear(),
                 frame = template.frames.next() => match frame {
                     Ok(Some(frame)) => {
@@ -398,9 +424,9 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// Waits until it is told to end.
-async fn told(end: &mut watch::Receiver<bool>) {
-    if end.wait_for(|end| *end).await.is_err() {
+/// Waits until that is told.
+async fn told(what: &mut watch::Receiver<bool>) {
+    if what.wait_for(|what| *what).await.is_err() {
         std::future::pending().await
     }
 }

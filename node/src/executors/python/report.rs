@@ -15,6 +15,8 @@ pub struct AppReport {
     pub celery: String,
     /// Whether results are the node's to store; otherwise the application's own backend has them.
     pub knows_backend: bool,
+    /// Whether the application ends all of its tasks itself, for its backend's sake or its serializer's.
+    pub ends_everything: bool,
     /// Whether it has the tables of django-celery-beat.
     pub tables: bool,
     /// Its tasks.
@@ -170,6 +172,9 @@ pub enum AppSchedule {
 /// Built-in tasks that the node runs itself: nothing of them is the application's.
 const NATIVE: [&str; 6] = ["celery.accumulate", "celery.chain", "celery.chord", "celery.chord_unlock", "celery.chunks", "celery.group"];
 
+/// Those of them that look at results, or make some: the application's where it ends everything.
+const OF_RESULTS: [&str; 2] = ["celery.accumulate", "celery.chord_unlock"];
+
 impl AppReport {
     /// The setting `name`, unless it is null.
     pub fn setting(&self, name: &str) -> Option<&serde_json::Value> {
@@ -178,7 +183,8 @@ impl AppReport {
 
     /// The tasks that run in Python.
     pub fn specs(&self) -> impl Iterator<Item = (&AppTask, Arc<TaskSpec>)> {
-        self.tasks.iter().filter(|task| !NATIVE.contains(&task.name.as_str())).map(|task| (task, Arc::new(task.spec())))
+        let runs = |name: &str| !NATIVE.contains(&name) || (self.ends_everything && OF_RESULTS.contains(&name));
+        self.tasks.iter().filter(move |task| runs(&task.name)).map(|task| (task, Arc::new(task.spec())))
     }
 }
 

@@ -210,11 +210,16 @@ impl Template {
         }
     }
 
+    /// Tells it something that is all in the kind of its frame.
+    pub(super) async fn send(&mut self, kind: Kind) -> io::Result<()> {
+        let mut bytes = BytesMut::new();
+        frame::pack(kind, b"{}", b"", &mut bytes);
+        self.socket.write_all(&bytes).await
+    }
+
     /// Has it end, after all that came from it has ended.
     pub(super) async fn end(mut self) {
-        let mut bytes = BytesMut::new();
-        frame::pack(Kind::Stop, b"{}", b"", &mut bytes);
-        let _ = self.socket.write_all(&bytes).await;
+        let _ = self.send(Kind::Stop).await;
         let told = async { while let Ok(Some(_)) = self.frames.next().await {} };
         let _ = timeout(END_WITHIN, told).await;
         drop(self.socket);

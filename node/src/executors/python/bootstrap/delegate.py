@@ -13,8 +13,11 @@ from kombu.utils.json import dumps as json_dumps
 
 from umbel_bootstrap import takeover, tracer
 
-# Serializers whose values the node reads and writes itself.
+# Serializers of messages that the node reads and writes itself.
 KNOWN_SERIALIZERS = {"json", "msgpack", "application/json", "application/x-msgpack"}
+
+# Of results it writes no others.
+KNOWN_RESULT_SERIALIZERS = {"json", "application/json"}
 
 tracers = {}
 
@@ -27,9 +30,13 @@ def knows_backend(app, schemes):
     return isinstance(url, str) and (url == "disabled" or url.partition("://")[0].lower() in schemes)
 
 
-def rule(app, knows_backend):
+def ends_everything(app, schemes):
+    """Whether the end of every task is Celery's, and so are its built-in tasks that look at results."""
+    return not knows_backend(app, schemes) or app.conf.result_serializer not in KNOWN_RESULT_SERIALIZERS
+
+
+def rule(everything):
     """A function that says whether a task with a message of some content type is Celery's to end."""
-    everything = not knows_backend or app.conf.result_serializer not in KNOWN_SERIALIZERS
     own_backends = {}
 
     def has_own_backend(task):
@@ -60,15 +67,15 @@ def run(host, run, call):
     traced = tracer_of(run.task, host.app, host.hostname)(*call)
     info = traced[1]
     if info is not None and isinstance(info.retval, Reject) and not info.retval.requeue:
-        rejected(run.task, call, info.retval)
+        # What rejects its message for good never runs again, which is a failure.
+        fail(run.task, call, info.retval)
     ending = ending_of(info, traced)
     ending.head["delegated"] = True
     return ending
 
 
-def rejected(task, call, exc):
-    """What rejects its message for good never runs again, which is a failure; its worker stores it, not its tracer
-    (5.7's `celery/worker/request.py::Request.on_failure`)."""
+def fail(task, call, exc):
+    """A failure that its worker stores, not its tracer (`celery/worker/request.py::Request.on_failure`)."""
     task_id, _, _, request = call
     request = Context(request)
     ignored = task.ignore_result if request.ignore_result is None else request.ignore_result

@@ -17,6 +17,7 @@ import traceback
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import signals
 from celery.app import trace
+from celery.exceptions import WorkerLostError
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps as json_dumps
 
@@ -28,14 +29,25 @@ ORDER = struct.Struct(">Q")
 PLAIN = b'{"outcome":"success","content_type":"' + codec.JSON.encode() + b'","run":%d,"took":%b}'
 
 
+def internal_error(task, task_id, args, kwargs, request, exc):
+    """Tells those who listen to `task_internal_error`."""
+    if signals.task_internal_error.receivers:
+        try:
+            raise exc
+        except Exception:
+            trace._signal_internal_error(task, task_id, args, kwargs, request, exc)
+
+
 class Run:
     """One run of one task."""
 
-    __slots__ = ("attempt", "begun", "delegated", "failed", "host", "id", "number", "request", "retrying", "task")
+    __slots__ = ("attempt", "begun", "delegated", "failed", "host", "id", "message", "number", "request", "retrying", "task")
 
     def __init__(self, number, task_id, task, host, delegated):
         self.number, self.id, self.task, self.host, self.delegated = number, task_id, task, host, delegated
         self.attempt = self.retrying = self.request = None
+        # Its arguments as they came, where they are all there is: a task may change those that it is called with.
+        self.message = None
         # Whether its function is called, for a pool that wants to know.
         self.begun = delegated
         # Whether its soft limit is not for what comes now: its failure is about to be stored, or a hook is called.
@@ -104,6 +116,8 @@ class Host:
             request.update(embed)
         run = Run(head["run"], task_id, task, self, self.delegates(task, head["content_type"]))
         run.request = own_request
+        if not failed:
+            run.message = payload, head["content_type"], head["content_encoding"], self.accept
         return run, (task_id, args, kwargs, request)
 
     def tracer_of(self, run):
@@ -131,7 +145,7 @@ class Host:
         except SoftTimeLimitExceeded as exc:
             # It passed between two steps of ours. An end that is known by then stands.
             if ending is None:
-                ending = self.broken(exc)
+                ending = self.broken(exc, run, call)
         finally:
             self.current = None
         return ending
@@ -159,7 +173,7 @@ class Host:
                 else:
                     ending = perform(*call)
         except Exception as exc:
-            ending = self.broken(exc)
+            ending = self.broken(exc, run, call)
         if run.request is not None:
             run.failed = True
             requests.ended(run, ending)
@@ -179,10 +193,19 @@ class Host:
             return tracer.Ending("failure", None, payload=json_dumps(error).encode(), traceback=None)
         return tracer.Ending("reject", None, requeue=False, reason="%s: %s" % (type(exc).__name__, exc))
 
-    def broken(self, exc):
-        """Something around the task failed, not the task: its failure all the same (`celery/app/trace.py`)."""
+    def broken(self, exc, run, call):
+        """Something around the task failed, not the task: its failure all the same (`celery/app/trace.py::trace_task`). One that would
+        end a process of the task's own looks as if it had (`celery/concurrency/base.py::apply_target`)."""
+        if isinstance(exc, Exception):
+            tracer.guard(internal_error, run.task, *call, exc)
+        else:
+            exc = WorkerLostError(repr(exc)).with_traceback(exc.__traceback__)
         text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
-        return tracer.Ending("failure", None, payload=json_dumps(tracer.exception(exc)).encode(), traceback=text)
+        ending = tracer.Ending("failure", None, payload=json_dumps(tracer.exception(exc)).encode(), traceback=text)
+        if run.delegated:
+            tracer.guard(delegate.fail, run.task, call, exc)
+            ending.head["delegated"] = True
+        return ending
 
     def pack(self, number, ending, begun=None):
         """The frame that tells the node how a run ended, and how long it took since then; one without an ending was ended by the node."""

@@ -5,8 +5,10 @@ The main thread has the socket and hands out what comes. Endings that are ready 
 
 import asyncio
 import collections.abc
+import concurrent.futures
 import contextvars
 import ctypes
+import functools
 import os
 import queue
 import threading
@@ -16,9 +18,12 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery._state import _task_stack
 from celery.app.trace import task_has_custom
 
-from umbel_bootstrap import requests, wire
+from umbel_bootstrap import delegate, requests, wire
 
 HURRY, TERMINATE = "hurry", "terminate"
+
+# Coroutines that Celery's own tracer runs, each from a thread of its own. A node has fewer slots for them.
+DELEGATED_MAX = 10000
 
 here = contextvars.ContextVar("umbel_run", default=None)
 
@@ -42,7 +47,8 @@ class Driven(collections.abc.Coroutine):
 
     def __init__(self, coroutine, run):
         self.coroutine, self.run = coroutine, run
-        self.begun = self.hurried = False
+        # `ended` is by the node's order, whatever the task makes of it.
+        self.begun = self.hurried = self.ended = False
 
     def send(self, value):
         self.begun = True
@@ -72,7 +78,7 @@ class Loop:
         self.running = {}
         self.answers = {}
         self.outbox = []
-        self.over = None
+        self.over = self.threads = None
         host.store = self.store
 
     async def serve(self):
@@ -82,7 +88,7 @@ class Loop:
         self.loop.add_reader(self.channel.sock.fileno(), self.readable)
         await self.over
         self.loop.remove_reader(self.channel.sock.fileno())
-        left = [task for task, _ in self.running.values()]
+        left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
@@ -110,7 +116,8 @@ class Loop:
         except Exception as exc:
             self.tell(number, self.host.refused(head, exc))
             return
-        call[3]["_umbel_run"] = run
+        if not run.delegated:
+            call[3]["_umbel_run"] = run
         driven = Driven(self.perform(run, call), run)
         context = contextvars.copy_context()
         context.run(here.set, run)
@@ -120,16 +127,57 @@ class Loop:
         if run.request is not None:
             requests.accepted(run)
         try:
-            ending = await self.host.tracer_of(run).call_async(*call)
-        except asyncio.CancelledError:
-            ending = None
-        except Exception as exc:
-            ending = self.host.broken(exc)
+            if run.delegated:
+                ending = await self.delegated(run, call)
+            else:
+                ending = await self.host.tracer_of(run).call_async(*call)
+        except (KeyboardInterrupt, SystemExit):
+            # The event loop's own end, and so the process's.
+            raise
+        except BaseException as exc:
+            # What the task itself has awaited may have been cancelled as well: that is its failure.
+            cancelled = isinstance(exc, asyncio.CancelledError) and (self.running[run.number][1].ended or self.over.done())
+            ending = None if cancelled else self.host.broken(exc, run, call)
         if run.request is not None and ending is not None:
             requests.ended(run, ending)
         self.running.pop(run.number, None)
-        await close_connections()
-        self.tell(run.number, ending)
+        try:
+            await close_connections()
+        finally:
+            self.tell(run.number, ending)
+
+    async def delegated(self, run, call):
+        """Runs it through Celery's own tracer, which waits in a thread for the coroutine."""
+        self.threads = self.threads or ThreadPoolExecutor(DELEGATED_MAX, thread_name_prefix="umbel")
+        if run.task.name not in delegate.tracers:
+            self.await_in_threads(run.task)
+        # Until its coroutine is here, orders are for nobody.
+        self.running[run.number] = (None, Driven(None, run))
+        context = contextvars.copy_context()
+        return await self.loop.run_in_executor(self.threads, context.run, delegate.run, self.host, run, call)
+
+    def await_in_threads(self, task):
+        """Gives a task a function that returns what its coroutine does, where a thread calls it."""
+        name = "_orig_run" if hasattr(task, "_orig_run") else "run"
+        function = getattr(task, name)
+
+        @functools.wraps(function)
+        def run(*args, **kwargs):
+            coroutine, own = function(*args, **kwargs), here.get()
+            if own is None or not own.delegated or threading.current_thread() is threading.main_thread():
+                return coroutine
+            try:
+                return asyncio.run_coroutine_threadsafe(self.drive(Driven(coroutine, own)), self.loop).result()
+            except concurrent.futures.CancelledError:
+                # That one is an `Exception`, and would be stored as the task's failure.
+                raise asyncio.CancelledError from None
+
+        setattr(task, name, run)
+
+    async def drive(self, driven):
+        task = self.loop.create_task(driven)
+        self.running[driven.run.number] = (task, driven)
+        return await task
 
     async def store(self, failing):
         """Has the node store a failure; whether it has."""
@@ -152,11 +200,12 @@ class Loop:
             task, driven = found
             if not driven.begun:
                 # An exception before its first step, which is about to come, would leave nobody to tell its end.
-                self.loop.call_soon(self.order, head)
+                self.loop.call_later(0.01 if driven.run.delegated else 0, self.order, head)
                 return
             if driven.run.failed and head["order"] == HURRY:
                 return
             driven.hurried = head["order"] == HURRY
+            driven.ended = driven.ended or head["order"] == TERMINATE
             if driven.hurried and driven.run.request is not None:
                 requests.soft_limit(driven.run)
             task.cancel()
@@ -242,7 +291,6 @@ class Threads:
                 del self.waiting[number]
             self.tell(number, self.host.refused(head, exc))
             return
-        call[3]["_umbel_run"] = run
         here.set(run)
         try:
             if self.enter(run):
@@ -250,10 +298,10 @@ class Threads:
         except SystemExit as exit:
             # As in a process of its own, where it would be the process's end.
             os._exit(exit.code if isinstance(exit.code, int) else 1)
-        except SoftTimeLimitExceeded as exc:
-            # It passed between two steps of ours. An end that is known by then stands.
+        except BaseException as exc:
+            # A soft limit may have passed between two steps of ours. An end that is known by then stands.
             if ending is None:
-                ending = self.host.broken(exc)
+                ending = self.host.broken(exc, run, call)
         while True:
             try:
                 with self.lock:

@@ -11,6 +11,8 @@ from celery.app import trace
 from celery.app.task import Task
 from celery.exceptions import Ignore, ImproperlyConfigured
 
+from umbel_bootstrap import codec
+
 celery_build_tracer = trace.build_tracer
 celery_retry = Task.retry
 celery_signature_from_request = Task.signature_from_request
@@ -30,11 +32,12 @@ class Replaced(Ignore):
 class Attempt:
     """What a task has said of its next attempt: a signature that Celery has made and the node sends."""
 
-    def __init__(self, request, signature, options):
+    def __init__(self, run, request, signature, options):
         self.signature, self.options = signature, options
-        # Arguments that stay the same go on as the bytes they came in.
-        self.args = None if signature.args == tuple(request.args) else list(signature.args)
-        self.kwargs = None if signature.kwargs == request.kwargs else signature.kwargs
+        # Arguments that stay the same go on as the bytes they came in. The task may have changed those of its request.
+        args, kwargs = (request.args, request.kwargs) if run.message is None else codec.loads(*run.message)[:2]
+        self.args = None if signature.args == tuple(args) else list(signature.args)
+        self.kwargs = None if signature.kwargs == kwargs else signature.kwargs
 
     def send(self):
         """As Celery does it."""
@@ -72,7 +75,7 @@ def signature_from_request(self, request=None, *args, **kwargs):
         options = run.retrying
 
         def keep():
-            run.attempt = Attempt(self.request, signature, options)
+            run.attempt = Attempt(run, self.request, signature, options)
 
         signature.apply_async = keep
     return signature

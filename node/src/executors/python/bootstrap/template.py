@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 import traceback
 
@@ -19,7 +20,10 @@ from umbel_bootstrap import takeover, tracer
 
 takeover.install(tracer.build_tracer)
 
-from umbel_bootstrap import application, delegate, logs, pools, report, tables, wire  # noqa: E402
+from umbel_bootstrap import application, delegate, host, logs, pools, report, tables, wire  # noqa: E402
+
+# What is not for these processes to answer.
+DEAF = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -47,13 +51,14 @@ def main(sock, start):
         app.backend.thread_safe  # noqa: B018  loads the backend, so that every child has it
         told = report.report(app)
         told["knows_backend"] = delegate.knows_backend(app, start["schemes"])
+        told["ends_everything"] = delegate.ends_everything(app, start["schemes"])
         told["tables"] = tables.installed()
     except BaseException as error:
         if isinstance(error, SystemExit) and error.code == 0:
             raise
         channel.send(wire.FAILED, {"error": "%s: %s" % (type(error).__name__, error), "traceback": traceback.format_exc()})
         sys.exit(1)
-    start["delegates"] = delegate.rule(app, told["knows_backend"])
+    start["delegates"] = delegate.rule(told["ends_everything"])
     # What is loaded by now is shared with every child for as long as none touches it: not by the collector, then.
     gc.collect()
     gc.freeze()
@@ -69,12 +74,36 @@ def own_session():
         pass
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     # Functions rather than SIG_IGN, which programs that tasks start would inherit.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    for number in DEAF:
         signal.signal(number, pass_over)
 
 
 def pass_over(signum, frame):
     """Nothing: the node says when it is time to go."""
+
+
+class Forks:
+    """Where a task forks, signals mean to its new process what they mean to any program, unless the application has said otherwise.
+    They wait until that is so: to one of our handlers a signal would be lost."""
+
+    numbers = {*DEAF, signal.SIGUSR1}
+
+    def __init__(self):
+        self.kept = threading.local()
+        os.register_at_fork(before=self.block, after_in_parent=self.unblock, after_in_child=self.begin)
+
+    def block(self):
+        self.kept.mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.numbers)
+
+    def unblock(self):
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.kept.mask)
+
+    def begin(self):
+        for number in self.numbers:
+            handler = signal.getsignal(number)
+            if handler is pass_over or getattr(handler, "__func__", None) is host.Host.ordered:
+                signal.signal(number, signal.SIG_DFL)
+        self.unblock()
 
 
 class Template:
@@ -115,6 +144,8 @@ class Template:
                 self.fork(head)
             elif kind == wire.STOP:
                 self.stop()
+            elif kind == wire.SERVING:
+                signals.worker_ready.send(sender=self.worker)
             frame = self.channel.parse()
             if frame is None:
                 return True
@@ -150,6 +181,7 @@ class Template:
             os._exit(0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        Forks()
         for descriptor in (self.wake_reader, self.wake_writer, self.channel.sock.detach()):
             os.close(descriptor)
         # Before anything of the application runs here: the device of its slot.

@@ -8,22 +8,26 @@ threads go through the same code. It is given the function's value, or its excep
 `Failing`, where errbacks are to be called, and is told whether they may be.
 """
 
+import contextvars
 import inspect
 import logging
 import sys
 from datetime import timedelta
-from functools import partial
+from functools import partial, wraps
 
 from billiard.einfo import ExceptionInfo
 from celery import signals, states
 from celery._state import _task_stack
 from celery.app import trace
 from celery.app.task import Context
-from celery.backends.base import Backend
+from celery.backends.base import Backend, DisabledBackend
 from celery.exceptions import Ignore, NotRegistered, Reject, Retry
 from celery.loaders.base import BaseLoader
+from celery.result import ResultBase
 from celery.utils.functional import arity_greater
+from celery.utils.saferepr import saferepr
 from celery.utils.serialization import ensure_serializable, get_pickleable_etype, get_pickleable_exception
+from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps as json_dumps
 
 from umbel_bootstrap import codec, takeover, wire
@@ -82,6 +86,7 @@ def build_tracer(name, task, loader, hostname, app):
     app = app or task.app
     loader = loader or app.loader
     fun = task if trace.task_has_custom(task, "__call__") else task.run
+    coroutine_fun = retried_by_itself(task, fun) if hasattr(task, "_orig_run") and is_coroutine(task) else fun
     handlers = {
         handler: getattr(task, handler)
         for handler in ("before_start", "on_success", "after_return", "on_failure", "on_retry")
@@ -111,7 +116,7 @@ def build_tracer(name, task, loader, hostname, app):
                 if before_start:
                     before_start(uuid, args, kwargs)
                 value = yield
-                ending = succeeded(value, context, serializer)
+                ending = succeeded(value, task, context, serializer)
             except Reject as exc:
                 ending = Ending("reject", states.REJECTED, exc, requeue=bool(exc.requeue), reason=str(exc.reason))
                 clear_traceback(exc)
@@ -169,7 +174,7 @@ def build_tracer(name, task, loader, hostname, app):
         step = drive(running.send, None)
         while type(step) is not Ending:
             try:
-                value = await (fun(*args, **kwargs) if step is None else step.run.host.store(step))
+                value = await (coroutine_fun(*args, **kwargs) if step is None else step.run.host.store(step))
             except BaseException as exc:
                 step = drive(running.throw, exc)
             else:
@@ -209,15 +214,59 @@ def cleanup(task, loader):
         logger.exception("Process cleanup failed")
 
 
-def succeeded(value, context, serializer):
+# The exception that a coroutine has raised, for the wrapper that `autoretry_for` has put around the task's `run`.
+raised = contextvars.ContextVar("umbel_raised", default=None)
+
+
+def retried_by_itself(task, fun):
+    """A coroutine function with `autoretry_for` around what it awaits: Celery's wrapper (`celery/app/autoretry.py`) is around the call
+    alone, which raises nothing yet. That wrapper is called once more for the exception, and decides as ever."""
+    call = task._orig_run
+
+    @wraps(call)
+    def run(*args, **kwargs):
+        exc = raised.get()
+        if exc is None:
+            return call(*args, **kwargs)
+        raise exc
+
+    async def awaited(*args, **kwargs):
+        try:
+            return await fun(*args, **kwargs)
+        except Exception as exc:
+            token = raised.set(exc)
+            try:
+                return task.run(*args, **kwargs)
+            finally:
+                raised.reset(token)
+
+    task._orig_run = run
+    return awaited
+
+
+def succeeded(value, task, context, serializer):
     """SUCCESS. A value that cannot be serialized raises `EncodeError`, which makes the task a failure as Celery has it."""
     children = context.__dict__.get("_children") or context.__dict__.get("children")
-    stored = value.as_tuple() if hasattr(value, "as_tuple") else value
-    content_type, payload = codec.dumps(stored, serializer)
+    stored = value.as_tuple() if isinstance(value, ResultBase) else value
+    try:
+        content_type, payload = codec.dumps(stored, serializer)
+    except EncodeError:
+        if is_wanted(task, context):
+            raise
+        content_type, payload = codec.JSON, json_dumps(saferepr(value)).encode()
     head = {"content_type": content_type}
     if children:
         head["children"] = [child.as_tuple() for child in children]
     return Ending("success", states.SUCCESS, value, payload, **head)
+
+
+def is_wanted(task, context):
+    """Whether a task's value goes anywhere; Celery does not serialize one that does not (`celery/backends/base.py::mark_as_done`)."""
+    if context.callbacks or context.chain or context.chord:
+        return True
+    ignored = context.__dict__.get("ignore_result")
+    ignored = task.ignore_result if ignored is None else ignored
+    return not (ignored or isinstance(task.backend, DisabledBackend))
 
 
 def failed(task, context, run, original):

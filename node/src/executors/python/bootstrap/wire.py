@@ -18,7 +18,7 @@ from umbel_bootstrap import codec
 VERSION = 1
 
 # From the node.
-FORK, RUN, ORDER, STOP, LOOK, LOST, STORED, LARGE = 1, 2, 3, 4, 5, 6, 7, 8
+FORK, RUN, ORDER, STOP, LOOK, LOST, STORED, LARGE, SERVING = 1, 2, 3, 4, 5, 6, 7, 8, 9
 # To the node.
 LOADED, FAILED, FORKED, EXITED, READY, DONE, PROGRESS, LOG, LOOKED = 16, 17, 18, 19, 20, 21, 22, 23, 24
 FAILING, CALLED = 25, 26
