@@ -15,6 +15,7 @@ mod python;
 mod redis;
 mod shop;
 mod suite;
+mod told;
 mod watched;
 
 use std::{

@@ -17,9 +17,15 @@ use umbel_tests::{
 const LEASE: Duration = Duration::from_secs(2);
 
 async fn backbone(server: &RedisServer) -> Backbone {
-    let broker = RedisBroker::open(Target::parse(&server.url(0)).unwrap(), RedisOptions::default());
+    backbone_with(server, RedisOptions::default()).await
+}
+
+/// Messages and results in one database, with these options.
+pub(super) async fn backbone_with(server: &RedisServer, options: RedisOptions) -> Backbone {
+    let target = || Target::parse(&server.url(0)).unwrap();
+    let broker = RedisBroker::open(target(), options.clone());
     until_async("the broker can be used", || async { broker.ready().await.ok() }).await;
-    Backbone::redis(broker, Target::parse(&server.url(0)).unwrap(), RedisOptions::default())
+    Backbone::redis(broker, target(), options)
 }
 
 /// Makes a queue's list a key of another type.

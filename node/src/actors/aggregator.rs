@@ -3,8 +3,8 @@
 //! **What it owns.** Everything that is on its way into the ledger, with the claims it is owed for; one flush at a time, which
 //! has its share of the claims with it; a sweep that looks for chords whose concluder has died. **Who sends to it.** Gate and pools; its
 //! own flush and sweep. **What it sends on.** Commits, to the ledger: at once when it is idle; what comes during a flush is
-//! collected for the next one, and while many come, for a moment longer ([`umbel_scheduler::pace`]). **What bounds it.** The credits of the claims; progress, which has none, is kept once for
-//! each running task, the newest; conclusions are as few as chords.
+//! collected for the next one, and while many come, for a moment longer ([`umbel_scheduler::pace`]). **What bounds it.** The credits of
+//! the claims; progress, which has none, is kept once for each running task, the newest; conclusions are as few as chords.
 //!
 //! **When it dies.** Everything upstream dies with it, and the claims that waited here go back. The flush in flight is let
 //! finish, as its answer is about to come; what chords it completes the next sweep finds.

@@ -51,11 +51,7 @@ pub(crate) fn judge(error: &Cause, at: &str) -> RedisError {
         ErrorKind::Io
             | ErrorKind::Parse
             | ErrorKind::Server(
-                ServerErrorKind::BusyLoading
-                    | ServerErrorKind::TryAgain
-                    | ServerErrorKind::ClusterDown
-                    | ServerErrorKind::MasterDown
-                    | ServerErrorKind::ReadOnly
+                ServerErrorKind::BusyLoading | ServerErrorKind::TryAgain | ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown
             )
     ) || error.is_io_error()
         || error.is_timeout()
@@ -71,7 +67,7 @@ pub(crate) fn breaks(error: &Cause) -> bool {
         || error.is_timeout()
         || error.is_connection_dropped()
         || code(error) == Some("READONLY")
-        || matches!(error.kind(), ErrorKind::Parse | ErrorKind::Server(ServerErrorKind::ReadOnly))
+        || matches!(error.kind(), ErrorKind::Parse)
 }
 
 impl From<RedisError> for BrokerError {
@@ -120,9 +116,10 @@ mod tests {
             ("-WRONGTYPE Operation against a key holding the wrong kind of value", false),
         ] {
             let wrapped = answered(&format!("{text}{error}\r\n"));
-            assert_eq!(judge(&wrapped, "here").is_transient(), passes, "{error}");
-            assert_eq!(judge(&answered(&format!("{error}\r\n")), "here").is_transient(), passes, "{error}");
-            assert_eq!(breaks(&wrapped), error.starts_with("-READONLY"));
+            for met in [wrapped, answered(&format!("{error}\r\n"))] {
+                assert_eq!(judge(&met, "here").is_transient(), passes, "{error}");
+                assert_eq!(breaks(&met), error.starts_with("-READONLY"), "{error}");
+            }
         }
     }
 }

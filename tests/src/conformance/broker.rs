@@ -66,6 +66,7 @@ macro_rules! broker_conformance {
                 dead_letters_are_bounded,
                 revocations_are_heard_and_survive,
                 changes_to_tasks_are_heard_and_survive,
+                a_subscription_takes_from_nothing,
                 a_subscription_takes_from_other_queues,
                 nothing_is_lost_or_doubled_among_many,
                 nothing_is_lost_or_doubled_when_nodes_die,

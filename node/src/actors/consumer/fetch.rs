@@ -175,7 +175,7 @@ async fn take_from<'a>(shared: &Shared, seat: &'a mut Option<Seated>, wanted: Ve
     seat.as_mut().ok_or(BrokerError::Closed)
 }
 
-/// Has a subscription take nothing until there are queues again. One that keeps its queues has a bound of its own for what nobody fetches.
+/// Has a subscription take nothing until there are queues again. One that keeps its queues gives back by itself what nobody fetches.
 async fn rest(seat: &mut Option<Seated>) -> Result<(), BrokerError> {
     let Some(seated) = seat.as_mut().filter(|seated| !seated.queues.is_empty()) else { return Ok(()) };
     match seated.subscription.take_from(&[]).await {
@@ -191,8 +191,8 @@ pub(crate) async fn subscribe(shared: &Shared) -> Result<Box<dyn Subscription>, 
     shared.subscribe().await
 }
 
-/// Waits until there is room for a message that placement allows, and while no slot is `idle` a moment longer for a batch of them. Only this loop takes
-/// credits, so what is free now is still free when the messages come.
+/// Waits until there is room for a message that placement allows, and while no slot is `idle` a moment longer for a batch of them. Only
+/// this loop takes credits, so what is free now is still free when the messages come.
 async fn room(credits: &Credits, idle: impl Fn() -> bool) -> u32 {
     let semaphore = &credits.semaphore;
     let mut offer = credits.offer.subscribe();
@@ -298,6 +298,14 @@ mod tests {
         assert_eq!(room(&credits, || false).await, 16);
         let held = credits.semaphore.clone().try_acquire_many_owned(15).unwrap();
         assert_eq!(room(&credits, || false).await, 1);
+        drop(held);
+        // A slot that has nothing to do waits for one look, and no longer.
+        let held = credits.semaphore.clone().try_acquire_many_owned(15).unwrap();
+        for (idle, waits) in [(true, 1), (false, BATCH_WAITS)] {
+            let begun = tokio::time::Instant::now();
+            assert_eq!(room(&credits, || idle).await, 1);
+            assert_eq!(begun.elapsed().as_millis(), BATCH_WAIT.as_millis() * waits as u128);
+        }
         drop(held);
         let all = credits.semaphore.clone().try_acquire_many_owned(16).unwrap();
         let mut waiting = std::pin::pin!(room(&credits, || false));

@@ -102,7 +102,8 @@ impl Shared {
             let (held, brought) = (returns.len(), self.bring_back(returns).await?);
             count += brought;
             refused += held.saturating_sub(brought);
-            if until.is_some_and(|until| until <= Instant::now()) {
+            // What cannot go back is passed over to the end, or what is behind it would never be reached.
+            if brought > 0 && until.is_some_and(|until| until <= Instant::now()) {
                 return Ok((count, false));
             }
         }
@@ -223,7 +224,7 @@ impl Shared {
                 command.arg(self.keys.kombu.unacked_index()).arg(orphans);
                 self.link.run(&command).await?;
             }
-            if found < SLICE || until <= Instant::now() {
+            if found < SLICE || (brought > 0 && until <= Instant::now()) {
                 return Ok((count, found < SLICE));
             }
         }

@@ -248,7 +248,9 @@ impl Session {
         let paused = answer::list(items.next().ok_or_else(strange)?, "a take")?;
         let paused = paused.iter().map(|value| queue(value).cloned()).collect::<Result<_, _>>()?;
         let refused = answer::list(items.next().ok_or_else(strange)?, "a take")?;
-        let refused = refused.into_iter().filter_map(answer::text).collect();
+        let mut refused: Vec<String> = refused.into_iter().filter_map(answer::text).collect();
+        // Another queue comes first each time.
+        refused.sort();
         let mut deliveries = Vec::with_capacity(items.len() / 2);
         let mut number = first;
         while let (Some(at), Some(envelope)) = (items.next(), items.next()) {

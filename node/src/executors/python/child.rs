@@ -232,6 +232,8 @@ impl Child {
                 biased;
                 _ = &mut sending => return,
                 Some(frame) = self.inbox.recv() => heard.push(frame),
+                // What a task has forked may hold the other end open, and nobody reads.
+                () = ended(&mut self.end) => return,
             }
         }
     }

@@ -1,4 +1,5 @@
--- Looks for chords that are complete and that nobody has concluded for a while, and claims them for this ledger.
+-- Looks for chords that are complete and that nobody has concluded for a while, and claims them for this ledger. What no node has
+-- claimed before is marked by the first look that finds it complete (`.w`), and claimed by the next.
 -- KEYS: chords, bodies, lasts. ARGV: prefix of group keys, grace in ms, limit, claim TTL in ms, claim token.
 -- Answers per chord: group, last task, its root, saved tree or false, its parts (`parts_of`), body.
 local time = redis.call('TIME')

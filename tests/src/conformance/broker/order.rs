@@ -126,3 +126,22 @@ pub async fn a_subscription_takes_from_other_queues<S: Stage>() {
     ack(&*broker, &[first]).await;
     assert_eq!(broker.peek(&"a".into(), 9).await.unwrap().len(), 1);
 }
+
+/// A subscription takes from nothing when it is told to, keeps what it has handed out, and goes on when it is told queues. One that
+/// cannot says so.
+pub async fn a_subscription_takes_from_nothing<S: Stage>() {
+    let stage = S::fresh(Setup::default()).await;
+    let broker = stage.broker();
+    publish(&*broker, ids("m", 3).iter().map(|id| message("q", id)).collect()).await;
+    let mut subscription = subscribe(&*broker, "node", &["q"], LONG_LEASE).await;
+    let first = fetch_one(&mut subscription).await;
+    if let Err(error) = soon("no queues", subscription.take_from(&[])).await {
+        assert!(matches!(error, umbel::brokers::BrokerError::Refused { .. }), "{error}");
+        return;
+    }
+    let depth = broker.queues().await.unwrap().into_iter().find(|queue| queue.name.as_str() == "q").unwrap();
+    assert_eq!((depth.ready, depth.held), (2, 1));
+    soon("the queue again", subscription.take_from(&["q".into()])).await.unwrap();
+    assert_eq!(set_of(&fetch(&mut subscription, 2).await), ["m1".to_owned(), "m2".to_owned()].into());
+    ack(&*broker, &[first]).await;
+}

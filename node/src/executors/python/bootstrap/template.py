@@ -99,11 +99,13 @@ class Forks:
         signal.pthread_sigmask(signal.SIG_SETMASK, self.kept.mask)
 
     def begin(self):
-        for number in self.numbers:
-            handler = signal.getsignal(number)
-            if handler is pass_over or getattr(handler, "__func__", None) is host.Host.ordered:
-                signal.signal(number, signal.SIG_DFL)
-        self.unblock()
+        try:
+            for number in self.numbers:
+                handler = signal.getsignal(number)
+                if handler is pass_over or getattr(handler, "__func__", None) is host.Host.ordered:
+                    signal.signal(number, signal.SIG_DFL)
+        finally:
+            self.unblock()
 
 
 class Template:
