@@ -25,7 +25,6 @@ pub mod limits;
 pub mod membership;
 #[cfg(any(test, feature = "testing"))]
 pub mod model;
-pub mod pace;
 pub mod placement;
 pub mod rate_limit;
 pub mod restart;

@@ -3,8 +3,8 @@
 //! **What it owns.** Everything that is on its way into the ledger, with the claims it is owed for; one flush at a time, which
 //! has its share of the claims with it; a sweep that looks for chords whose concluder has died. **Who sends to it.** Gate and pools; its
 //! own flush and sweep. **What it sends on.** Commits, to the ledger: at once when it is idle; what comes during a flush is
-//! collected for the next one, and while many come, for a moment longer ([`umbel_scheduler::pace`]). **What bounds it.** The credits of
-//! the claims; progress, which has none, is kept once for each running task, the newest; conclusions are as few as chords.
+//! collected for the next one. **What bounds it.** The credits of the claims; progress, which has none, is kept once for
+//! each running task, the newest; conclusions are as few as chords.
 //!
 //! **When it dies.** Everything upstream dies with it, and the claims that waited here go back. The flush in flight is let
 //! finish, as its answer is about to come; what chords it completes the next sweep finds.
@@ -17,16 +17,15 @@ mod settle;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::{Invocation, Millis, Outcome, QueueName};
-use umbel_scheduler::{Commit, Fence, ReadyChord, TaskSpec, admission::Refusal, chord, pace::Pace};
+use umbel_scheduler::{Commit, Fence, ReadyChord, TaskSpec, admission::Refusal, chord};
 
 use self::{
     flush::Flushed,
     queue::{Pending, Queue, Then},
 };
-use super::{Admitted, Shared, alarm::Alarm, cast, chance::Dice, guarded, reply, report::AggregatorReport};
+use super::{Admitted, Shared, cast, chance::Dice, guarded, reply, report::AggregatorReport};
 use crate::{
     claim::Claim,
     clock,
@@ -123,12 +122,6 @@ pub(crate) struct State {
     /// How many commits are in flight; 0 is no flush.
     in_flight: usize,
     flush_asked: bool,
-    pace: Pace,
-    /// When the last flush began.
-    last_flush: Instant,
-    /// The next waits for the alarm.
-    gathering: bool,
-    alarm: Alarm,
     concluding: HashSet<umbel_proto::GroupId>,
     dice: Dice,
     draining: bool,
@@ -142,7 +135,6 @@ impl Actor for Aggregator {
     type Arguments = Arc<Shared>;
 
     async fn pre_start(&self, myself: ActorRef<AggregatorMsg>, shared: Arc<Shared>) -> Result<State, ActorProcessingErr> {
-        let ring = myself.clone();
         Ok(State {
             _sweeping: flush::spawn_sweep(shared.clone(), myself.clone()),
             shared,
@@ -150,10 +142,6 @@ impl Actor for Aggregator {
             queue: Queue::default(),
             in_flight: 0,
             flush_asked: false,
-            pace: Pace::default(),
-            last_flush: Instant::now(),
-            gathering: false,
-            alarm: Alarm::new(move || cast(&ring, AggregatorMsg::Flush)),
             concluding: HashSet::new(),
             dice: Dice::new(),
             draining: false,
@@ -194,13 +182,13 @@ impl Actor for Aggregator {
             }
             AggregatorMsg::Flush => {
                 state.flush_asked = false;
-                state.flush_in_time();
+                state.flush();
             }
             AggregatorMsg::Flushed(flushed) => {
                 state.shared.faults.hit("aggregator.flushed");
                 state.in_flight = 0;
                 state.flushed(flushed);
-                state.flush_in_time();
+                state.flush();
             }
             AggregatorMsg::Swept(chords) => chords.into_iter().for_each(|chord| state.conclude(chord)),
             AggregatorMsg::Drain => state.draining = true,
@@ -221,36 +209,18 @@ impl State {
 
     /// A flush begins behind what is in the mailbox already: the first of many endings does not go alone.
     fn ask_flush(&mut self) {
-        if self.gathering {
-            self.flush_in_time();
-        } else if self.in_flight == 0 && !self.flush_asked {
+        if self.in_flight == 0 && !self.flush_asked {
             self.flush_asked = true;
             cast(&self.myself, AggregatorMsg::Flush);
         }
     }
 
-    /// Flushes, or sees to it that it happens when its time has come.
-    fn flush_in_time(&mut self) {
+    fn flush(&mut self) {
         if self.in_flight > 0 || self.queue.is_empty() {
             return;
         }
-        let next = self.last_flush + self.pace.next(self.queue.len());
-        if self.draining || next <= Instant::now() {
-            self.flush();
-        } else {
-            self.gathering = true;
-            self.alarm.set(Some(next));
-        }
-    }
-
-    fn flush(&mut self) {
-        if std::mem::take(&mut self.gathering) {
-            self.alarm.rung();
-        }
         let batch = self.queue.take(FLUSH_MAX);
         self.in_flight = batch.len();
-        self.last_flush = Instant::now();
-        self.pace.begins(batch.len());
         self.report.flushes += 1;
         self.report.commits += batch.len() as u64;
         flush::spawn(self.shared.clone(), self.myself.clone(), batch);

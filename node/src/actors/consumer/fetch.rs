@@ -39,11 +39,8 @@ pub(crate) struct Seated {
     pub(crate) queues: Vec<QueueName>,
 }
 
-/// How long fewer than a batch of credits wait to become one before it is asked whether a slot has nothing to do.
+/// How long fewer than a batch of credits may wait to become one.
 const BATCH_WAIT: Duration = Duration::from_millis(2);
-
-/// How often at most. A batch takes longer than all of this together only where tasks do.
-const BATCH_WAITS: usize = 5;
 
 /// How the loop is getting on: which fetch it is waiting in, for the stall watch. Odd while it waits for the broker.
 #[derive(Debug, Default)]
@@ -125,7 +122,7 @@ async fn fetch(
         return Ok(None);
     }
     let subscription = &mut take_from(shared, seat, wanted).await?.subscription;
-    let room = room(&shared.credits, || shared.gauges.pools.iter().any(|pool| pool.idle() > 0)).await;
+    let room = room(&shared.credits).await;
     if queues.has_changed().unwrap_or(false) {
         // A take that has begun goes on, perhaps from a queue that is not wanted any more.
         return Ok(None);
@@ -191,9 +188,9 @@ pub(crate) async fn subscribe(shared: &Shared) -> Result<Box<dyn Subscription>, 
     shared.subscribe().await
 }
 
-/// Waits until there is room for a message that placement allows, and while no slot is `idle` a moment longer for a batch of them. Only
-/// this loop takes credits, so what is free now is still free when the messages come.
-async fn room(credits: &Credits, idle: impl Fn() -> bool) -> u32 {
+/// Waits until there is room for a message that placement allows, and a moment longer for a batch of them. Only this loop takes
+/// credits, so what is free now is still free when the messages come.
+async fn room(credits: &Credits) -> u32 {
     let semaphore = &credits.semaphore;
     let mut offer = credits.offer.subscribe();
     loop {
@@ -210,12 +207,8 @@ async fn room(credits: &Credits, idle: impl Fn() -> bool) -> u32 {
         }
         let batch = withheld.saturating_add(credits.batch().min(allowed));
         if semaphore.available_permits() < batch as usize {
-            for _ in 0..BATCH_WAITS {
-                // What came together goes back at once: the claims take their credits when there are claims.
-                if timeout(BATCH_WAIT, semaphore.acquire_many(batch)).await.is_ok() || idle() {
-                    break;
-                }
-            }
+            // What came together goes back at once: the claims take their credits when there are claims.
+            let _ = timeout(BATCH_WAIT, semaphore.acquire_many(batch)).await;
             tokio::select! {
                 _ = semaphore.acquire_many(withheld.saturating_add(1)) => {}
                 _ = offer.changed() => continue,
@@ -295,20 +288,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn room_is_what_is_free() {
         let credits = Credits::new(8, 2, 1_000);
-        assert_eq!(room(&credits, || false).await, 16);
+        assert_eq!(room(&credits).await, 16);
         let held = credits.semaphore.clone().try_acquire_many_owned(15).unwrap();
-        assert_eq!(room(&credits, || false).await, 1);
-        drop(held);
-        // A slot that has nothing to do waits for one look, and no longer.
-        let held = credits.semaphore.clone().try_acquire_many_owned(15).unwrap();
-        for (idle, waits) in [(true, 1), (false, BATCH_WAITS)] {
-            let begun = tokio::time::Instant::now();
-            assert_eq!(room(&credits, || idle).await, 1);
-            assert_eq!(begun.elapsed().as_millis(), BATCH_WAIT.as_millis() * waits as u128);
-        }
+        assert_eq!(room(&credits).await, 1);
         drop(held);
         let all = credits.semaphore.clone().try_acquire_many_owned(16).unwrap();
-        let mut waiting = std::pin::pin!(room(&credits, || false));
+        let mut waiting = std::pin::pin!(room(&credits));
         assert!(timeout(Duration::from_secs(1), &mut waiting).await.is_err());
         drop(all);
         assert_eq!(waiting.await, 16);
@@ -321,15 +306,15 @@ mod tests {
         let credits = Credits::new(4, 4, 1_000);
         let allow = |messages| credits.offer.send_replace(Offer { messages, why: Why::OthersBusy });
         allow(4);
-        assert_eq!(room(&credits, || false).await, 4);
+        assert_eq!(room(&credits).await, 4);
         let held = credits.semaphore.clone().try_acquire_many_owned(4).unwrap();
-        let mut waiting = std::pin::pin!(room(&credits, || false));
+        let mut waiting = std::pin::pin!(room(&credits));
         assert!(timeout(Duration::from_secs(1), &mut waiting).await.is_err(), "it holds what it may");
         allow(16);
         assert_eq!(waiting.await, 12);
         allow(0);
         drop(held);
-        let mut waiting = std::pin::pin!(room(&credits, || false));
+        let mut waiting = std::pin::pin!(room(&credits));
         assert!(timeout(Duration::from_secs(1), &mut waiting).await.is_err(), "it may hold nothing");
         allow(1);
         assert_eq!(waiting.await, 1);
