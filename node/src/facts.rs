@@ -89,7 +89,7 @@ impl Fact {
             Ending::Succeeded { value } => Self::Succeeded { value, runtime },
             Ending::Failed { error } => Self::Failed { error, runtime },
             Ending::Retried { error, due } => Self::Retried { error, delay: (due - now).max(0) },
-            Ending::Revoked { expired, terminated } => Self::Revoked { expired, terminated },
+            Ending::Revoked { expired, terminated, .. } => Self::Revoked { expired, terminated },
             Ending::Ignored => Self::Ignored,
             Ending::Replaced => Self::Replaced,
             Ending::Rejected { requeued } => Self::Rejected { requeued },

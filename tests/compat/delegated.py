@@ -1,16 +1,20 @@
 """An application whose results only Python can write: its backend or its serializer is one that a node does not know. As a program, a
 client that tells what came of each scenario.
 
-Settings come from the environment: BROKER, BACKEND, SERIALIZER. Standard output: one JSON object.
+Settings come from the environment: BROKER, BACKEND, SERIALIZER, HEARD (a file). Standard output: one JSON object.
 """
 
 import asyncio
 import json
 import os
+import signal
 import sys
+import time
 
 from celery import Celery, chain, chord, group
+from celery.backends.filesystem import FilesystemBackend
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.signals import task_revoked
 from kombu.exceptions import DecodeError
 
 from waiting import WAIT, soon
@@ -37,6 +41,39 @@ def total(numbers):
 @app.task(name="fails")
 def fails():
     raise ValueError("bad")
+
+
+class Moody(FilesystemBackend):
+    """A task's own backend, which is out of order at times."""
+
+    def store_result(self, *args, **kwargs):
+        if os.path.exists(os.environ["HEARD"] + ".broken"):
+            with open(os.environ["HEARD"] + ".tries", "a") as file:
+                print(*args[:1], file=file)
+            raise OSError("out of order")
+        return super().store_result(*args, **kwargs)
+
+
+@app.task(name="kept", backend=Moody(app=app, url="file://" + os.path.dirname(os.environ["HEARD"])))
+def kept():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="dies")
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="sleeps", bind=True)
+def sleeps(self):
+    with open(os.environ["HEARD"] + self.request.id, "w"):
+        time.sleep(3600)
+
+
+@task_revoked.connect
+def heard(sender, request, terminated, signum, expired, **more):
+    with open(os.environ["HEARD"], "a") as file:
+        print(sender.name, request.id, terminated, signum and int(signum), expired, file=file)
 
 
 @app.task(name="becomes_group", bind=True)
@@ -101,6 +138,37 @@ def values():
     return [get(add.delay(1, 2)), failure(fails.delay())]
 
 
+def not_run():
+    """Ends that no process tells of."""
+    after = add.apply_async((1, 2), expires=-1)
+    revoked = add.apply_async((1, 2), countdown=3)
+    revoked.revoke()
+    limited, ended = sleeps.apply_async(time_limit=1), sleeps.delay()
+    soon("it sleeps", lambda: os.path.exists(os.environ["HEARD"] + ended.id))
+    ended.revoke(terminate=True, signal="SIGTERM")
+    ends = [failure(result) for result in [after, revoked, limited, ended, dies.delay(), app.send_task("unknown")]]
+    ends.append(failure(chord([add.s(1, 2), dies.s()], total.s()).apply_async())[:1])
+    ends.append(failure(chain(dies.s(), add.s(1)).apply_async().parent))
+
+    def lines():
+        with open(os.environ["HEARD"]) as file:
+            said = [line.split() for line in file]
+        return sorted([[[after.id, revoked.id, ended.id].index(id), *said] for _, id, *said in said]) if len(said) == 3 else None
+
+    return [ends, soon("the signals are sent", lines)]
+
+
+def out_of_order():
+    """The same where they cannot be stored at first."""
+    broken, tries = os.environ["HEARD"] + ".broken", os.environ["HEARD"] + ".tries"
+    open(broken, "w").close()
+    after = kept.apply_async(expires=-1)
+    soon("it was tried again", lambda: os.path.exists(tries) and len(open(tries).readlines()) > 1)
+    state = after.state
+    os.remove(broken)
+    return [state, failure(after), failure(kept.delay())]
+
+
 def workflows():
     return [
         get(chain(add.s(1, 2), add.s(3)).apply_async()),
@@ -124,7 +192,7 @@ def coroutines():
 
 if __name__ == "__main__":
     told = {}
-    for scenario in [values, workflows, coroutines]:
+    for scenario in [values, workflows, coroutines, not_run, out_of_order]:
         try:
             told[scenario.__name__] = scenario()
         except Exception as error:

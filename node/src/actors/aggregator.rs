@@ -3,7 +3,7 @@
 //! **What it owns.** Everything that is on its way into the ledger, with the claims it is owed for; one flush at a time, which
 //! has its share of the claims with it; a sweep that looks for chords whose concluder has died. **Who sends to it.** Gate and pools; its
 //! own flush and sweep. **What it sends on.** Commits, to the ledger: at once when it is idle; what comes during a flush is
-//! collected for the next one. **What bounds it.** The credits of the claims; progress, which has none, is kept once for
+//! collected for the next one; endings that an executor writes down or wants to know, to that one before. **What bounds it.** The credits of the claims; progress, which has none, is kept once for
 //! each running task, the newest; conclusions are as few as chords.
 //!
 //! **When it dies.** Everything upstream dies with it, and the claims that waited here go back. The flush in flight is let
@@ -13,6 +13,7 @@
 mod flush;
 mod queue;
 mod settle;
+mod telling;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -24,6 +25,7 @@ use umbel_scheduler::{Commit, Fence, ReadyChord, TaskSpec, admission::Refusal, c
 use self::{
     flush::Flushed,
     queue::{Pending, Queue, Then},
+    telling::{Telling, Told},
 };
 use super::{Admitted, Shared, cast, chance::Dice, guarded, reply, report::AggregatorReport};
 use crate::{
@@ -103,6 +105,8 @@ pub(crate) enum AggregatorMsg {
     Undecodable(Claim),
     /// A decision about a message panicked.
     Poisonous { claim: Claim, spec: Option<Arc<TaskSpec>>, detail: String },
+    /// An executor was told of an ending, which can be written down now.
+    Told(Told),
     /// Begin a flush, after everything that was in the mailbox.
     Flush,
     /// The flush has ended.
@@ -122,6 +126,7 @@ pub(crate) struct State {
     /// How many commits are in flight; 0 is no flush.
     in_flight: usize,
     flush_asked: bool,
+    telling: Telling,
     concluding: HashSet<umbel_proto::GroupId>,
     dice: Dice,
     draining: bool,
@@ -142,6 +147,7 @@ impl Actor for Aggregator {
             queue: Queue::default(),
             in_flight: 0,
             flush_asked: false,
+            telling: Telling::default(),
             concluding: HashSet::new(),
             dice: Dice::new(),
             draining: false,
@@ -153,8 +159,8 @@ impl Actor for Aggregator {
         match message {
             AggregatorMsg::Ended(ended) => {
                 state.shared.faults.hit("aggregator.ended");
-                let pending = state.settle(*ended);
-                state.push(pending);
+                let settled = state.settle(*ended);
+                state.tell_then_push(settled);
             }
             AggregatorMsg::Start(start) => {
                 if let Some(pending) = state.start(start) {
@@ -170,14 +176,18 @@ impl Actor for Aggregator {
                 state.push(pending);
             }
             AggregatorMsg::Refused { claim, spec, refusal } => {
-                let pending = state.refuse(claim, spec, &refusal);
-                state.push(pending);
+                let settled = state.refuse(claim, spec, &refusal);
+                state.tell_then_push(settled);
             }
             AggregatorMsg::Later { claim, due } => state.push(settle::later(claim, due)),
             AggregatorMsg::Postponed { claim, due } => state.push(settle::postponed(claim, due)),
             AggregatorMsg::Undecodable(claim) => state.push(settle::quarantine(claim)),
             AggregatorMsg::Poisonous { claim, spec, detail } => {
                 let pending = state.poisonous(claim, spec, detail);
+                state.push(pending);
+            }
+            AggregatorMsg::Told(told) => {
+                let pending = state.telling.told(told);
                 state.push(pending);
             }
             AggregatorMsg::Flush => {
@@ -194,7 +204,7 @@ impl Actor for Aggregator {
             AggregatorMsg::Drain => state.draining = true,
             AggregatorMsg::Report(port) => reply(port, state.report()),
         }
-        if state.draining && state.in_flight == 0 && state.queue.is_empty() {
+        if state.draining && state.in_flight == 0 && state.queue.is_empty() && state.telling.is_empty() {
             myself.stop(Some("drained".to_owned()));
         }
         Ok(())
@@ -234,8 +244,8 @@ impl State {
         }
         ready.into_iter().for_each(|chord| self.conclude(chord));
         for (settled, reason) in refused {
-            if let Some(pending) = self.without_ledger(*settled, &reason) {
-                self.push(pending);
+            if let Some(settled) = self.without_ledger(*settled, &reason) {
+                self.tell_then_push(settled);
             }
         }
     }
@@ -260,6 +270,6 @@ impl State {
     }
 
     fn report(&self) -> AggregatorReport {
-        AggregatorReport { waiting: self.queue.len(), in_flight: self.in_flight, ..self.report.clone() }
+        AggregatorReport { waiting: self.queue.len() + self.telling.len(), in_flight: self.in_flight, ..self.report.clone() }
     }
 }

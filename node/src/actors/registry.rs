@@ -3,14 +3,14 @@
 use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::watch;
-use umbel_proto::TaskName;
+use umbel_proto::{Invocation, TaskName};
 use umbel_scheduler::{
     TaskSpec,
     canvas::Specs,
     tuning::{Tuning, Tunings},
 };
 
-use crate::executors::Executor;
+use crate::executors::{Executor, Interest};
 
 /// The executors of a node and the tasks they had at the start. Where two know a task, the first has it.
 #[derive(Debug)]
@@ -46,6 +46,20 @@ impl Registry {
         let ask = || self.executors.iter().enumerate().find_map(|(pool, executor)| Some(Known { pool, spec: executor.spec(task)? }));
         let Known { pool, spec } = self.tasks.get(task).cloned().or_else(ask)?;
         Some(Known { pool, spec: self.tunings.borrow().tuned(spec) })
+    }
+
+    /// The executor that may want to know how `invocation` ends where no run tells, and what. Of what nobody knows, the first that stores it.
+    pub(crate) fn interested(&self, invocation: &Invocation) -> Option<(Interest, &Arc<dyn Executor>)> {
+        let mut all = self.executors.iter().map(|executor| (executor.interest(invocation), executor));
+        match self.find(&invocation.headers.task) {
+            Some(known) => all.nth(known.pool),
+            None => all.find(|(interest, _)| *interest == Interest::All),
+        }
+    }
+
+    /// Whether an executor stores the ends of all tasks.
+    pub(crate) fn ends_everything(&self) -> bool {
+        self.executors.iter().any(|executor| executor.ends_everything())
     }
 
     /// Every task that was known at the start, by name, with its options as they are now.

@@ -10,6 +10,7 @@
 //! the next one by itself, a few ahead ([`hand`]). The proof is `tests/src/conformance/executor.rs`.
 
 pub mod command;
+mod deciding;
 mod hand;
 pub mod native;
 pub mod python;
@@ -26,7 +27,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use umbel_proto::{Invocation, Millis, Outcome, QueueName, TaskError, TaskName, TimeLimit, Value};
 use umbel_scheduler::{TaskSpec, devices::Device};
 
-pub use self::hand::{Given, HAND_MAX, Hand, Handed, Told};
+pub use self::{
+    deciding::{Decided, Interest, Verdict},
+    hand::{Given, HAND_MAX, Hand, Handed, Told},
+};
 use crate::client::Client;
 
 /// A way of running tasks.
@@ -47,6 +51,24 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// Whether each slot can have a device of its own. Those that share a process share what that sees.
     fn has_devices(&self) -> bool {
         true
+    }
+
+    /// What it wants to know of how `invocation` ends, where no run of its own tells. Asked also of tasks that nobody knows.
+    fn interest(&self, _: &Invocation) -> Interest {
+        Interest::None
+    }
+
+    /// Whether it stores the ends of all tasks itself, so that nothing of them is where the node has its results.
+    fn ends_everything(&self) -> bool {
+        false
+    }
+
+    /// Is told how a task has ended that did not tell, and has stored that when it returns, if it stores endings. It may be told again.
+    ///
+    /// # Errors
+    /// When it could not be stored, or nobody could be told.
+    async fn decided(&self, _: &Decided) -> Result<(), SlotDied> {
+        Ok(())
     }
 
     /// Makes room for one more task at a time.

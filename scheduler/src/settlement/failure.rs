@@ -73,11 +73,12 @@ impl Run<'_> {
     }
 
     /// REVOKED: like a failure, but without errbacks (rule 18).
-    pub(super) fn revoke(&self, reason: &str) -> Settlement {
+    pub(super) fn revoke(&self, reason: &str, signal: Option<i32>) -> Settlement {
         let error = TaskError::new("celery.exceptions", "TaskRevokedError", reason);
         let mut effects = self.ended(&State::Revoked, &error);
         effects.push(Effect::Release(Release::Ack));
-        Settlement { effects, ending: Ending::Revoked { expired: reason == "expired", terminated: reason == "terminated" } }
+        let (expired, terminated) = (reason == "expired", reason == "terminated");
+        Settlement { effects, ending: Ending::Revoked { expired, terminated, signal, reason: reason.to_owned() } }
     }
 
     /// The task refused its message for good: Celery 5.7's FAILURE with `Reject(reason, False)`, and a dead letter.

@@ -56,6 +56,13 @@ pub struct Settlement {
     pub ending: Ending,
 }
 
+impl Settlement {
+    /// Leaves all but what the broker is owed to somebody else, who writes it where the ledger cannot.
+    pub fn leave(&mut self) {
+        self.effects.retain(|effect| matches!(effect, Effect::Release(_)));
+    }
+}
+
 /// How the task ended, for logs, events and metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
@@ -82,6 +89,10 @@ pub enum Ending {
         expired: bool,
         /// Because it was ended by force.
         terminated: bool,
+        /// By this signal.
+        signal: Option<i32>,
+        /// In Celery's words: `revoked`, `expired`, `terminated`.
+        reason: String,
     },
     /// The task asked for silence.
     Ignored,
@@ -120,10 +131,10 @@ pub fn settle(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -
         Outcome::Replace(replacement) => run.replace(&replacement),
         Outcome::Delegated(outcome) => {
             let mut settlement = settle(invocation, *outcome, context);
-            settlement.effects.retain(|effect| matches!(effect, Effect::Release(_)));
+            settlement.leave();
             settlement
         }
-        Outcome::Revoked { terminated, .. } => run.revoke(if terminated { "terminated" } else { "revoked" }),
+        Outcome::Revoked { terminated, signal } => run.revoke(if terminated { "terminated" } else { "revoked" }, signal),
         Outcome::TimeLimitExceeded { limit_secs } => run.fail(time_limit_exceeded(limit_secs)),
         Outcome::WorkerLost { detail } => run.worker_lost(&detail),
     }
@@ -144,12 +155,12 @@ pub fn settle(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -
 pub fn refuse(invocation: &Invocation, refusal: &Refusal, context: Context<'_>) -> Settlement {
     let run = Run { invocation, context };
     match refusal {
-        Refusal::Expired => run.revoke("expired"),
-        Refusal::Revoked => run.revoke("revoked"),
+        Refusal::Expired => run.revoke("expired", None),
+        Refusal::Revoked => run.revoke("revoked", None),
         Refusal::UnknownTask => run.unknown(),
         Refusal::Crashed { detail } => run.crashed(detail),
         Refusal::Lost => run.lost(),
-        Refusal::Duplicate { of } => run.revoke(&format!("duplicate of {of}")),
+        Refusal::Duplicate { of } => run.revoke(&format!("duplicate of {of}"), None),
         Refusal::Ended(ended) => run.ended_before(ended),
     }
 }

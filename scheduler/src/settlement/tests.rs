@@ -210,7 +210,8 @@ fn limits_and_revocations_end_a_run() {
         let settlement = case.settle(Outcome::Revoked { terminated, signal: None });
         assert_eq!(stored(&settlement).unwrap().status, State::Revoked);
         assert_eq!(exception(&settlement), ("TaskRevokedError".to_owned(), vec![reason.into()]));
-        assert_eq!(settlement.ending, Ending::Revoked { expired: false, terminated });
+        let ending = Ending::Revoked { expired: false, terminated, signal: None, reason: reason.to_owned() };
+        assert_eq!(settlement.ending, ending);
     }
 }
 

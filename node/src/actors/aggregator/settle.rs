@@ -14,6 +14,7 @@ use super::{
     super::guarded,
     Ended, Start, State,
     queue::{Pending, Resort, Settled, Then},
+    telling::Settling,
 };
 use crate::{brokers::Held, claim::Claim, clock, executors::Failing, facts::Fact};
 
@@ -21,33 +22,40 @@ use crate::{brokers::Held, claim::Claim, clock, executors::Failing, facts::Fact}
 const REST_MS: Millis = 1_000;
 
 impl State {
-    pub(super) fn settle(&mut self, ended: Ended) -> Pending {
+    pub(super) fn settle(&mut self, ended: Ended) -> Settling {
         let Ended { task, outcome, runtime } = ended;
         self.settle_as(Resort::Ending, task.claim, task.spec, outcome, runtime)
     }
 
-    fn settle_as(&mut self, resort: Resort, claim: Claim, spec: Arc<TaskSpec>, outcome: Outcome, runtime: Duration) -> Pending {
-        let Ok(invocation) = claim.invocation.clone() else { return quarantine(claim) };
+    fn settle_as(&mut self, resort: Resort, claim: Claim, spec: Arc<TaskSpec>, outcome: Outcome, runtime: Duration) -> Settling {
+        let Ok(invocation) = claim.invocation.clone() else { return quarantine(claim).into() };
         let now = clock::now();
+        let told = matches!(outcome, Outcome::Delegated(_));
         let decided = guarded(|| {
             self.shared.faults.hit("settle");
             let context = self.context(&spec, &claim, now);
             settlement::settle(&invocation, outcome, context)
         });
         match decided {
-            Ok(settlement) => settled(claim, Some(spec), settlement, runtime, now, resort),
-            Err(panic) => self.poisonous(claim, Some(spec), format!("settling its ending panicked: {panic}")),
+            Ok(mut settlement) => {
+                let whom = if told { None } else { self.whom(&invocation, &mut settlement) };
+                Settling { pending: settled(claim, Some(spec), settlement, runtime, now, resort), whom }
+            }
+            Err(panic) => self.poisonous(claim, Some(spec), format!("settling its ending panicked: {panic}")).into(),
         }
     }
 
-    pub(super) fn refuse(&mut self, claim: Claim, spec: Option<Arc<TaskSpec>>, refusal: &Refusal) -> Pending {
-        let Ok(invocation) = claim.invocation.clone() else { return quarantine(claim) };
+    pub(super) fn refuse(&mut self, claim: Claim, spec: Option<Arc<TaskSpec>>, refusal: &Refusal) -> Settling {
+        let Ok(invocation) = claim.invocation.clone() else { return quarantine(claim).into() };
         let assumed = spec.clone().unwrap_or_else(|| Arc::new(TaskSpec::new(invocation.headers.task.clone())));
         let now = clock::now();
         let decided = guarded(|| settlement::refuse(&invocation, refusal, self.context(&assumed, &claim, now)));
         match decided {
-            Ok(settlement) => settled(claim, spec, settlement, Duration::ZERO, now, Resort::Ending),
-            Err(panic) => dead(claim, format!("refusing it panicked: {panic}")),
+            Ok(mut settlement) => {
+                let whom = self.whom(&invocation, &mut settlement);
+                Settling { pending: settled(claim, spec, settlement, Duration::ZERO, now, Resort::Ending), whom }
+            }
+            Err(panic) => dead(claim, format!("refusing it panicked: {panic}")).into(),
         }
     }
 
@@ -69,7 +77,7 @@ impl State {
 
     /// The ledger refused an ending for good, such as one that is too large: the task has failed then, and says so. Where
     /// even that is refused, its message becomes a dead letter; and where that is, it goes back to its queue by itself.
-    pub(super) fn without_ledger(&mut self, settled: Settled, reason: &str) -> Option<Pending> {
+    pub(super) fn without_ledger(&mut self, settled: Settled, reason: &str) -> Option<Settling> {
         let Settled { claim, spec, resort, .. } = settled;
         let held = claim.debt.held();
         tracing::error!(queue = %held.queue, tag = %held.tag, reason, "the ledger refuses an ending");
@@ -78,7 +86,7 @@ impl State {
                 let error = TaskError::new("umbel", "EndingRefused", format!("its ending could not be stored: {reason}"));
                 Some(self.settle_as(Resort::Failure, claim, spec, Outcome::Failure(error), Duration::ZERO))
             }
-            (Resort::Ending | Resort::Failure, _) => Some(dead(claim, format!("its ending could not be stored: {reason}"))),
+            (Resort::Ending | Resort::Failure, _) => Some(dead(claim, format!("its ending could not be stored: {reason}")).into()),
             (Resort::DeadLetter, _) => None,
         }
     }

@@ -88,8 +88,12 @@ impl Desk {
     }
 
     /// Writes REVOKED for those of which nothing has come yet, so that whoever waits for them need not wait until their
-    /// messages are taken (`celery/worker/control.py::_revoke`, as of 5.7: what runs or has ended is left alone).
+    /// messages are taken (`celery/worker/control.py::_revoke`, as of 5.7: what runs or has ended is left alone). Where an application
+    /// stores all ends itself they wait, as with 5.6.
     async fn mark_revoked(&self, ids: &BTreeSet<String>, ended: &[TaskId]) {
+        if self.shared.registry.ends_everything() {
+            return;
+        }
         let active: BTreeSet<TaskId> = {
             let held = self.held().await;
             let running = held.iter().filter(|task| matches!(task.stage, Stage::Active { .. }));

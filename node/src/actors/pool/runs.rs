@@ -63,11 +63,11 @@ pub(super) enum EndedBy {
 }
 
 impl EndedBy {
-    /// The outcome of a run that was told to end. One that had succeeded by then has succeeded, and one that has told of its failure
-    /// has failed.
+    /// The outcome of a run that was told to end. One that had succeeded by then has succeeded, one that has told of its failure
+    /// has failed, and what others have written down themselves stands.
     fn outcome(self, outcome: Outcome) -> Outcome {
         match (self, outcome) {
-            (_, outcome @ (Outcome::Success { .. } | Outcome::FailureTold { .. })) => outcome,
+            (_, outcome @ (Outcome::Success { .. } | Outcome::FailureTold { .. } | Outcome::Delegated(_))) => outcome,
             (Self::Revoke { signal }, Outcome::Revoked { signal: used, .. }) => {
                 Outcome::Revoked { terminated: true, signal: signal.or(used) }
             }

@@ -44,6 +44,8 @@ pub(super) enum Kind {
     Large = 8,
     /// To the template: the node takes work; those who listen are to hear of it.
     Serving = 9,
+    /// To a process: how a task has ended that no process tells of, to be stored, or for those who listen.
+    Decided = 10,
     /// From the template: the application is loaded, and this is what it says.
     Loaded = 16,
     /// From the template: the application cannot be loaded.
@@ -80,6 +82,7 @@ impl Kind {
             7 => Self::Stored,
             8 => Self::Large,
             9 => Self::Serving,
+            10 => Self::Decided,
             16 => Self::Loaded,
             17 => Self::Failed,
             18 => Self::Forked,

@@ -20,10 +20,12 @@
 //! application runs in it. The template has loaded the application by then and saw what the node sees.
 //!
 //! Where only Python can write what is to be written (a pickled body, a result backend the node does not know), the process
-//! uses Celery's own tracer to the end, and leaves the node the acknowledgement: [`umbel_proto::Outcome::Delegated`].
+//! uses Celery's own tracer to the end, and leaves the node the acknowledgement: [`umbel_proto::Outcome::Delegated`]. Of such a task that
+//! ends without its process (a hard limit, a revocation) another process writes the end, before the message is let go ([`deciding`]).
 
 mod batch;
 mod child;
+mod deciding;
 mod failing;
 mod frame;
 pub mod interpreter;
@@ -41,7 +43,7 @@ mod template;
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use umbel_proto::TaskName;
+use umbel_proto::{Invocation, TaskName};
 use umbel_scheduler::TaskSpec;
 
 pub use interpreter::Interpreter;
@@ -49,7 +51,8 @@ pub use report::{AppEntry, AppReport, AppRoute, AppRow, AppSchedule, AppTask};
 pub use tables::{LookError, Looked, PythonTables, Ran};
 pub use template::StartError;
 
-use crate::executors::{Executor, Opening, Slot, SlotDied};
+use crate::executors::{Decided, Executor, Interest, Opening, Slot, SlotDied};
+use deciding::{Interests, Teller};
 use nursery::{Nursery, Pool};
 use shared::Shared;
 use slot::PythonSlot;
@@ -120,6 +123,10 @@ struct Inner {
     threads: Option<Shared>,
     /// The process with the event loop.
     event_loop: Shared,
+    /// What it wants to know of endings that are not told from here.
+    interests: Interests,
+    /// The process that is told of them.
+    teller: Teller,
 }
 
 /// Runs those tasks of an application that are `async def`, many at a time on one event loop.
@@ -159,7 +166,8 @@ impl PythonExecutor {
         }
         let threads = threads.map(|size| Shared::new(nursery.clone(), Pool::Threads(size)));
         let event_loop = Shared::new(nursery.clone(), Pool::Coroutines);
-        Ok((Self(Arc::new(Inner { tasks, coroutines, nursery, threads, event_loop })), report))
+        let (interests, teller) = (Interests::of(&report), Teller::new(nursery.clone()));
+        Ok((Self(Arc::new(Inner { tasks, coroutines, nursery, threads, event_loop, interests, teller })), report))
     }
 
     /// The executor of those tasks that are `async def`; `None` when there are none.
@@ -201,6 +209,18 @@ impl Executor for PythonExecutor {
         self.0.threads.is_none()
     }
 
+    fn interest(&self, invocation: &Invocation) -> Interest {
+        self.0.interests.in_one(invocation)
+    }
+
+    fn ends_everything(&self) -> bool {
+        self.0.interests.ends_everything()
+    }
+
+    async fn decided(&self, decided: &Decided) -> Result<(), SlotDied> {
+        self.0.teller.tell(decided.clone()).await
+    }
+
     async fn open(&self, opening: Opening) -> Result<Box<dyn Slot>, SlotDied> {
         match &self.0.threads {
             Some(threads) => Ok(threads.slot()),
@@ -225,6 +245,18 @@ impl Executor for CoroutineExecutor {
 
     fn has_devices(&self) -> bool {
         false
+    }
+
+    fn interest(&self, invocation: &Invocation) -> Interest {
+        self.0.interests.in_one(invocation)
+    }
+
+    fn ends_everything(&self) -> bool {
+        self.0.interests.ends_everything()
+    }
+
+    async fn decided(&self, decided: &Decided) -> Result<(), SlotDied> {
+        self.0.teller.tell(decided.clone()).await
     }
 
     async fn open(&self, _: Opening) -> Result<Box<dyn Slot>, SlotDied> {

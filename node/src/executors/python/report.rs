@@ -17,6 +17,10 @@ pub struct AppReport {
     pub knows_backend: bool,
     /// Whether the application ends all of its tasks itself, for its backend's sake or its serializer's.
     pub ends_everything: bool,
+    /// The tasks that it ends itself because they have a backend of their own.
+    pub own_backends: Vec<TaskName>,
+    /// Whether somebody listens to `task_revoked`.
+    pub hears_revoked: bool,
     /// Whether it has the tables of django-celery-beat.
     pub tables: bool,
     /// Its tasks.

@@ -35,14 +35,14 @@ def ends_everything(app, schemes):
     return not knows_backend(app, schemes) or app.conf.result_serializer not in KNOWN_RESULT_SERIALIZERS
 
 
+def has_own_backend(task):
+    """Whether a task has another backend than its application. `@app.task(backend=...)` puts an attribute in the place of the property."""
+    return task._backend is not None or not isinstance(inspect.getattr_static(type(task), "backend"), property)
+
+
 def rule(everything):
     """A function that says whether a task with a message of some content type is Celery's to end."""
     own_backends = {}
-
-    def has_own_backend(task):
-        # `@app.task(backend=...)` puts an attribute in the place of the property.
-        static = inspect.getattr_static(type(task), "backend")
-        return task._backend is not None or not isinstance(static, property)
 
     def delegates(task, content_type):
         if everything or content_type not in KNOWN_SERIALIZERS:
@@ -76,10 +76,19 @@ def run(host, run, call):
 
 def fail(task, call, exc):
     """A failure that its worker stores, not its tracer (`celery/worker/request.py::Request.on_failure`)."""
-    task_id, _, _, request = call
-    request = Context(request)
+    request = Context(call[3])
+    task.backend.mark_as_failure(call[0], exc, request=request, store_result=stores_errors(task, request))
+
+
+def revoke(task, call, reason):
+    """REVOKED, likewise (`Request._announce_revoked`)."""
+    request = Context(call[3])
+    task.backend.mark_as_revoked(call[0], reason, request=request, store_result=stores_errors(task, request))
+
+
+def stores_errors(task, request):
     ignored = task.ignore_result if request.ignore_result is None else request.ignore_result
-    task.backend.mark_as_failure(task_id, exc, request=request, store_result=not ignored or task.store_errors_even_if_ignored)
+    return not ignored or task.store_errors_even_if_ignored
 
 
 def ending_of(info, traced):

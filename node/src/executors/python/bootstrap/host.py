@@ -278,6 +278,8 @@ def serve(host):
             ending = host.perform(head, payload)
         elif kind == wire.LOST:
             requests.lost(host, head, payload)
+        elif kind == wire.DECIDED:
+            ending = requests.decided(host, head, payload)
         host.told.discard(number)
         packed = host.pack(number, ending, begun)
         # The next one before the end of this one is told: where there is none, the node has to wake up for it.

@@ -13,10 +13,12 @@ import celery
 from billiard.einfo import ExceptionInfo
 from celery import signals, states
 from celery.app import trace
-from celery.exceptions import Retry, TimeLimitExceeded, WorkerLostError
+from celery.app.task import Context
+from celery.exceptions import NotRegistered, Retry, TimeLimitExceeded, WorkerLostError
 from celery.utils.imports import symbol_by_name
+from kombu.utils.json import dumps as json_dumps
 
-from umbel_bootstrap import tracer
+from umbel_bootstrap import delegate, tracer
 
 logger = logging.getLogger("celery.worker.request")
 
@@ -186,3 +188,45 @@ def send_failure(task, context, exc, einfo):
     signals.task_failure.send(
         sender=task, task_id=context.id, exception=exc, args=context.args, kwargs=context.kwargs, traceback=exc.__traceback__, einfo=einfo
     )
+
+
+def decided(host, head, payload):
+    """The node has ended a task whose processes tell nothing of that: stores it where only Python can, and tells those who listen. What
+    goes wrong with storing it is the answer."""
+    how = head["decided"]
+    name, task_id = head["headers"]["task"], head["headers"]["id"]
+    if name not in host.tasks:
+        return stored(host.app.backend.mark_as_failure, task_id, NotRegistered(name), request=Context(head["headers"]))
+    delegates = host.delegates(host.tasks[name], head["content_type"])
+    try:
+        run, call = host.prepare(head, payload)
+        task = run.task
+    except Exception:
+        # Its arguments cannot be read: that is no reason to keep its end from those who wait for it.
+        task, call = host.tasks[name], (task_id, (), {}, dict(head["headers"], args=(), kwargs={}))
+    ending = None
+    if delegates:
+        error = how.get("error")
+        if error is not None:
+            ending = stored(delegate.fail, task, call, task.backend.exception_to_python(error))
+        else:
+            ending = stored(delegate.revoke, task, call, how["reason"])
+    if ending is None and "reason" in how:
+        tracer.guard(tell_of_revocation, task, call, how)
+    return ending
+
+
+def stored(store, *args, **kwargs):
+    """Calls what stores an end; what it raises is the failure of this run."""
+    try:
+        store(*args, **kwargs)
+    except Exception as exc:
+        logger.exception("the end of a task could not be stored")
+        text = "%s: %s" % (type(exc).__name__, exc)
+        return tracer.Ending("failure", states.FAILURE, exc, json_dumps(tracer.exception(RuntimeError(text))).encode(), traceback=None)
+
+
+def tell_of_revocation(task, call, how):
+    """`task_revoked`, as a worker sends it (`celery/worker/request.py::Request._announce_revoked`)."""
+    context = tracer.make_context(call[3], call[1], call[2])
+    signals.task_revoked.send(sender=task, request=context, terminated=how["terminated"], signum=how["signal"], expired=how["expired"])

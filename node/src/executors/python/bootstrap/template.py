@@ -52,6 +52,8 @@ def main(sock, start):
         told = report.report(app)
         told["knows_backend"] = delegate.knows_backend(app, start["schemes"])
         told["ends_everything"] = delegate.ends_everything(app, start["schemes"])
+        told["own_backends"] = [name for name, task in app.tasks.items() if delegate.has_own_backend(task)]
+        told["hears_revoked"] = bool(signals.task_revoked.receivers)
         told["tables"] = tables.installed()
     except BaseException as error:
         if isinstance(error, SystemExit) and error.code == 0:
