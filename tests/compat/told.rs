@@ -25,6 +25,15 @@ impl Drop for Node {
 /// # Panics
 /// When what is printed is no JSON.
 pub(super) fn by_node(version: &str, app: &str, variables: &[(&str, &str)]) -> (Json, String) {
+    let (told, said) = by_node_in(&program(version), app, variables);
+    (told, format!("celery {version}: {said}"))
+}
+
+/// The same with an environment's own Python.
+///
+/// # Panics
+/// Likewise.
+pub(super) fn by_node_in(python: &Path, app: &str, variables: &[(&str, &str)]) -> (Json, String) {
     let home = tempfile::tempdir().unwrap();
     let command = |program: &Path| {
         let mut command = Command::new(program);
@@ -36,11 +45,11 @@ pub(super) fn by_node(version: &str, app: &str, variables: &[(&str, &str)]) -> (
     let log = home.path().join("log");
     let output = File::create(&log).unwrap();
     let mut node = command(Path::new(env!("CARGO_BIN_EXE_node-under-test")));
-    node.env("HOME", home.path()).env("VIRTUAL_ENV", program(version).parent().unwrap().parent().unwrap());
+    node.env("HOME", home.path()).env("VIRTUAL_ENV", python.parent().unwrap().parent().unwrap());
     node.args(["-A", app, "-c", "2", "-n", &format!("{app}@test"), "--listen", "127.0.0.1:0", "--no-dotenv"]);
     let _node = Node(node.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap());
-    let client = command(&program(version)).arg(format!("{app}.py")).output().unwrap();
+    let client = command(python).arg(format!("{app}.py")).output().unwrap();
     let (told, said) = (String::from_utf8_lossy(&client.stdout), String::from_utf8_lossy(&client.stderr));
-    let said = format!("celery {version}: {said}\n{}", fs::read_to_string(&log).unwrap_or_default());
+    let said = format!("{said}\n{}", fs::read_to_string(&log).unwrap_or_default());
     (serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}\n{said}")), said)
 }

@@ -12,8 +12,20 @@ pub const VERSIONS: [&str; 2] = ["5.6", "5.7"];
 /// # Panics
 /// When it is not there.
 pub fn program(version: &str) -> PathBuf {
+    python_of(&format!("celery-{version}"))
+}
+
+/// The Python of the environment with Django and what extends it for Celery.
+///
+/// # Panics
+/// When it is not there.
+pub fn django() -> PathBuf {
+    python_of("django-beat")
+}
+
+fn python_of(environment: &str) -> PathBuf {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the workspace");
-    let python = top.join(format!("target/celery-{version}/bin/python"));
+    let python = top.join(format!("target/{environment}/bin/python"));
     assert!(python.is_file(), "{} is not there; try: tests/setup", python.display());
     python
 }

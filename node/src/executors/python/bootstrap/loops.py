@@ -137,7 +137,13 @@ class Loop:
         except BaseException as exc:
             # What the task itself has awaited may have been cancelled as well: that is its failure.
             cancelled = isinstance(exc, asyncio.CancelledError) and (self.running[run.number][1].ended or self.over.done())
-            ending = None if cancelled else self.host.broken(exc, run, call)
+            if cancelled:
+                ending = None
+            elif run.delegated:
+                # A result backend may refuse to be called where an event loop runs, as Django's does.
+                ending = await self.loop.run_in_executor(self.threads, self.host.broken, exc, run, call)
+            else:
+                ending = self.host.broken(exc, run, call)
         if run.request is not None and ending is not None:
             requests.ended(run, ending)
         self.running.pop(run.number, None)
@@ -237,7 +243,8 @@ class Django:
             from asgiref.sync import sync_to_async
             from django.db import close_old_connections
 
-            cls.close = sync_to_async(close_old_connections, thread_sensitive=True)
+            # What it makes would take the class for an argument, as a method does.
+            cls.close = staticmethod(sync_to_async(close_old_connections, thread_sensitive=True))
 
 
 def coroutines(head, current):
