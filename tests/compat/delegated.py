@@ -1,7 +1,7 @@
 """An application whose results only Python can write: its backend or its serializer is one that a node does not know. As a program, a
 client that tells what came of each scenario.
 
-Settings come from the environment: BROKER, BACKEND, SERIALIZER, HEARD (a file), DJANGO_SETTINGS_MODULE. Standard output: one JSON object.
+Settings come from the environment: BROKER, BACKEND, SERIALIZER, HEARD (a file), DJANGO_SETTINGS_MODULE, POOL. Standard output: one JSON object.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ import time
 from celery import Celery, chain, chord, group
 from celery.backends.filesystem import FilesystemBackend
 from celery.exceptions import SoftTimeLimitExceeded
-from celery.signals import task_revoked
+from celery.signals import task_postrun, task_revoked
 from kombu.exceptions import DecodeError
+from redis import Redis
 
 from waiting import WAIT, soon
 
@@ -41,6 +42,34 @@ def total(numbers):
 @app.task(name="fails")
 def fails():
     raise ValueError("bad")
+
+
+@app.task(name="stored")
+def stored():
+    return 3
+
+
+@app.task(name="failed")
+def failed(_):
+    open(os.environ["HEARD"] + ".failed", "w").close()
+
+
+@app.task(name="spins")
+def spins():
+    while True:
+        time.sleep(0.01)
+
+
+@app.task(name="called")
+def called(_):
+    with open(os.environ["HEARD"] + ".called", "a") as file:
+        print(file=file)
+
+
+@task_postrun.connect
+def die(sender, **more):
+    if sender.name == "stored":
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Moody(FilesystemBackend):
@@ -92,7 +121,8 @@ async def fails_async():
     raise ValueError("bad")
 
 
-@app.task(name="auto_async", bind=True, autoretry_for=(OSError,), default_retry_delay=0, retry_kwargs={"max_retries": 2})
+# Celery sends the next attempt before it stores RETRY, which some backends put in the place of a SUCCESS that came sooner.
+@app.task(name="auto_async", bind=True, autoretry_for=(OSError,), default_retry_delay=0.3, retry_kwargs={"max_retries": 2})
 async def auto_async(self):
     await asyncio.sleep(0)
     if self.request.retries < 2:
@@ -171,6 +201,23 @@ def out_of_order():
     return [state, failure(after), failure(kept.delay())]
 
 
+def lost_late():
+    """A process is lost when its task's end is stored."""
+    result = stored.apply_async(link_error=failed.s())
+    first = failure(result)
+    broker = Redis.from_url(os.environ["BROKER"])
+    soon("all is acknowledged", lambda: not broker.exists("unacked") and not broker.exists("celery"))
+    return [first, result.state, os.path.exists(os.environ["HEARD"] + ".failed")]
+
+
+def spinning():
+    """A thread ends by itself when it is told of a hard limit."""
+    end = failure(spins.apply_async(time_limit=0.5, link_error=called.s()))
+    broker = Redis.from_url(os.environ["BROKER"])
+    soon("all is acknowledged", lambda: not broker.exists("unacked") and not broker.exists("celery"))
+    return [end[0], len(open(os.environ["HEARD"] + ".called").readlines())]
+
+
 def workflows():
     return [
         get(chain(add.s(1, 2), add.s(3)).apply_async()),
@@ -198,7 +245,8 @@ if __name__ == "__main__":
 
         django.setup()
     told = {}
-    for scenario in [values, workflows, coroutines, not_run, out_of_order]:
+    all_of_them = [values, workflows, coroutines, not_run, out_of_order, lost_late]
+    for scenario in [spinning] if os.environ.get("POOL") == "threads" else all_of_them:
         try:
             told[scenario.__name__] = scenario()
         except Exception as error:

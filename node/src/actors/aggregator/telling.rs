@@ -6,20 +6,26 @@
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 use tokio_util::task::AbortOnDropHandle;
 use umbel_proto::Invocation;
-use umbel_scheduler::settlement::Settlement;
+use umbel_scheduler::{Commit, settlement::Settlement};
 
 use super::{
     super::{cast, chance::Backoff, panic_text},
     AggregatorMsg, State,
-    queue::Pending,
+    queue::{Pending, Then},
 };
 use crate::executors::{Decided, Executor, Interest, Verdict};
 
 /// How long to try. After that the ending is the node's alone, as an executor that never takes it may not keep a credit for ever.
 const TRY_FOR: Duration = Duration::from_secs(600);
+
+/// How often at least: they wait in one line.
+const TRIES: u32 = 4;
 
 /// An ending, and whom to tell of it before.
 pub(super) struct Settling {
@@ -89,11 +95,17 @@ impl State {
         let telling = &mut self.telling;
         telling.number += 1;
         let (number, aggregator) = (telling.number, self.myself.clone());
+        // Whoever has lost its message meanwhile has nothing to tell.
+        let (answer, holds) = oneshot::channel();
+        let fence = Commit { fence: pending.commit.fence.clone(), effects: Vec::new() };
         let task = crate::task::spawn(async move {
-            whom.tell().await;
+            if holds.await.unwrap_or(false) {
+                whom.tell().await;
+            }
             cast(&aggregator, AggregatorMsg::Told(Told { number, pending: Box::new(pending) }));
         });
         telling.tasks.insert(number, AbortOnDropHandle::new(task));
+        self.push(Pending { commit: fence, then: Then::Told(answer) });
     }
 }
 
@@ -112,8 +124,8 @@ impl Whom {
             if !stores {
                 return tracing::warn!(task_id = %id, %task, "those who listen could not be told that a task was revoked: {why}");
             }
-            if Instant::now() >= until {
-                return tracing::error!(task_id = %id, %task, "the end of a task could not be stored for ten minutes, and will not be: {why}");
+            if Instant::now() >= until && tries >= TRIES {
+                return tracing::error!(task_id = %id, %task, "the end of a task could not be stored for ten minutes or more, and will not be: {why}");
             }
             // Now and then: an outage is one piece of news, however long it lasts.
             if tries.is_power_of_two() || tries == 0 {

@@ -2,9 +2,9 @@
 //! listen (`bootstrap/requests.py::decided`).
 //!
 //! **What it owns.** The process, forked when there is something to tell and let go [`IDLE`] after the last, and a task that talks to
-//! it. **Who sends to it.** The aggregator, for its executors. **What bounds it.** One at a time, [`ANSWER`] long; who asks waits.
-//! **When the process dies**, or is silent for too long, that is an error for whoever asked, and the next one has another process. It
-//! ends with the nursery.
+//! it. **Who sends to it.** The aggregator, for its executors. **What bounds it.** One at a time, [`ANSWER`] long and as long again for
+//! what follows once it is stored; who asks waits. **When the process dies**, is silent for too long or could not store something, that
+//! is an error for whoever asked, and the next one has another process. It ends with the nursery.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -26,11 +26,11 @@ use super::{
 };
 use crate::executors::{Decided, Interest, Opening, SlotDied};
 
-/// How long a result backend may take, with its own attempts.
+/// How long a result backend may take, with its own attempts; and after that errbacks.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// How long the process stays when there is nothing to tell.
-const IDLE: Duration = Duration::from_secs(10);
+/// How long the process stays when there is nothing to tell. To start one may take long (`worker_process_init`).
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Which ends an application wants to know of.
 #[derive(Debug)]
@@ -110,15 +110,18 @@ async fn serve(nursery: Nursery, mut asked: mpsc::Receiver<Ask>) {
             next = asked.recv() => next,
         };
         let Some(Ask { decided, reply }) = next else { return };
+        // Its asker may have waited too long in line, and what it was about is somebody else's then.
+        if reply.is_closed() {
+            continue;
+        }
         let told = tokio::select! {
             () = nursery.ending() => return,
-            told = timeout(ANSWER, tell(&nursery, &mut child, &decided)) => told,
+            told = tell(&nursery, &mut child, &decided) => told,
         };
-        let told = told.unwrap_or_else(|_| {
-            // It works still, and is killed.
+        if told.is_err() {
+            // What it is connected to may be gone. If it works still, it is killed.
             child = None;
-            Err(died(format!("no answer within {ANSWER:?}")))
-        });
+        }
         // The aggregator may have ended.
         let _ = reply.send(told);
     }
@@ -135,7 +138,19 @@ async fn tell(nursery: &Nursery, child: &mut Option<Child>, decided: &Decided) -
     let Some(own) = child else { return Err(died("there is no process")) };
     let headers = &decided.invocation.headers;
     own.run(number, &bytes, Working { id: headers.id.clone(), name: headers.task.clone() }).await;
-    while let Some(frame) = own.next().await {
+    let mut stored = false;
+    loop {
+        let frame = match timeout(ANSWER, own.next()).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) if !stored => return Err(died(own.epitaph().await)),
+            Err(_) if !stored => return Err(died(format!("no answer within {ANSWER:?}"))),
+            Ok(None) | Err(_) => {
+                tracing::warn!(task_id = %headers.id, "what follows from the stored end of a task was cut off");
+                *child = None;
+                return Ok(());
+            }
+        };
+        stored |= frame.kind == Kind::Called;
         if frame.kind != Kind::Done {
             continue;
         }
@@ -149,5 +164,4 @@ async fn tell(nursery: &Nursery, child: &mut Option<Child>, decided: &Decided) -
             _ => Ok(()),
         };
     }
-    Err(died(own.epitaph().await))
 }

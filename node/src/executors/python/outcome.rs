@@ -16,8 +16,9 @@ pub(super) struct Done {
     /// Whether its process should be replaced.
     #[serde(default)]
     pub(super) retire: bool,
+    /// Whether its process has stored the end itself.
     #[serde(default)]
-    delegated: bool,
+    pub(super) delegated: bool,
     content_type: Option<String>,
     #[serde(default)]
     children: Vec<serde_json::Value>,

@@ -266,10 +266,12 @@ impl Slot for SharedSlot {
                         Kind::Called => told.iter_mut().for_each(|told| told.called(&frame)),
                         Kind::Done => {
                             waiting.over = true;
-                            if heard == Order::Terminate {
+                            let done = Done::read(&frame);
+                            // What it has stored itself stands.
+                            if heard == Order::Terminate && !done.as_ref().is_ok_and(|done| done.delegated) {
                                 return Ok(told.map_or_else(revoked, |told| told.outcome(&job)));
                             }
-                            return Ok(match Done::read(&frame) {
+                            return Ok(match done {
                                 Ok(done) => end(done, &frame, told, &job),
                                 Err(detail) => Outcome::WorkerLost { detail },
                             });

@@ -8,7 +8,7 @@ import inspect
 
 from celery import states
 from celery.app.task import Context
-from celery.exceptions import Reject, Retry
+from celery.exceptions import Reject, Retry, TaskRevokedError
 from kombu.utils.json import dumps as json_dumps
 
 from umbel_bootstrap import takeover, tracer
@@ -80,10 +80,41 @@ def fail(task, call, exc):
     task.backend.mark_as_failure(call[0], exc, request=request, store_result=stores_errors(task, request))
 
 
-def revoke(task, call, reason):
-    """REVOKED, likewise (`Request._announce_revoked`)."""
-    request = Context(call[3])
-    task.backend.mark_as_revoked(call[0], reason, request=request, store_result=stores_errors(task, request))
+def store_end(task, backend, call, how):
+    """Stores how a task has ended that did not tell, for the task and for what was to follow it. It may be called again."""
+    task_id, request = call[0], Context(call[3])
+    if task is not None and not stores_errors(task, request):
+        return
+    if "error" not in how:
+        backend.store_result(task_id, TaskRevokedError(how["reason"]), states.REVOKED, traceback=None, request=request)
+        return
+    if how["error"]["exc_type"] == "WorkerLostError" and has_succeeded(backend, task_id):
+        # It was lost after its end was stored (`celery/worker/request.py`, as of 5.7).
+        how["over"] = True
+        return
+    exc = backend.exception_to_python(how["error"])
+    backend.store_result(task_id, exc, states.FAILURE, traceback=None, request=request)
+    # As `celery/backends/base.py::mark_as_failure` does.
+    for step in request.chain or ():
+        context = Context(step)
+        context.update(context.options)
+        context.id, context.group = context.options.get("task_id"), context.options.get("group_id")
+        if context.id is not None:
+            backend.store_result(context.id, exc, states.FAILURE, traceback=None, request=context)
+
+
+def after_end(backend, call, how):
+    """What follows from such an end: parts of chords and errbacks, Celery's way."""
+    task_id, request = call[0], Context(call[3])
+    if "error" not in how:
+        backend.mark_as_revoked(task_id, how["reason"], request=request, store_result=False)
+    elif "over" not in how:
+        backend.mark_as_failure(task_id, backend.exception_to_python(how["error"]), request=request, store_result=False)
+
+
+def has_succeeded(backend, task_id):
+    """Whether SUCCESS is stored. Results that are sent as messages are not there to look at."""
+    return type(backend).__module__ != "celery.backends.rpc" and backend.get_state(task_id) == states.SUCCESS
 
 
 def stores_errors(task, request):

@@ -13,12 +13,11 @@ import celery
 from billiard.einfo import ExceptionInfo
 from celery import signals, states
 from celery.app import trace
-from celery.app.task import Context
-from celery.exceptions import NotRegistered, Retry, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Retry, TimeLimitExceeded, WorkerLostError
 from celery.utils.imports import symbol_by_name
 from kombu.utils.json import dumps as json_dumps
 
-from umbel_bootstrap import delegate, tracer
+from umbel_bootstrap import delegate, tracer, wire
 
 logger = logging.getLogger("celery.worker.request")
 
@@ -192,38 +191,29 @@ def send_failure(task, context, exc, einfo):
 
 def decided(host, head, payload):
     """The node has ended a task whose processes tell nothing of that: stores it where only Python can, and tells those who listen. What
-    goes wrong with storing it is the answer."""
-    how = head["decided"]
-    name, task_id = head["headers"]["task"], head["headers"]["id"]
-    if name not in host.tasks:
-        return stored(host.app.backend.mark_as_failure, task_id, NotRegistered(name), request=Context(head["headers"]))
-    delegates = host.delegates(host.tasks[name], head["content_type"])
+    goes wrong with storing it is the answer, and the node asks again; all else happens once."""
+    how, headers, properties = head["decided"], head["headers"], head["properties"]
+    task = host.tasks.get(headers["task"])
     try:
-        run, call = host.prepare(head, payload)
-        task = run.task
+        _, call = host.prepare(head, payload)
     except Exception:
-        # Its arguments cannot be read: that is no reason to keep its end from those who wait for it.
-        task, call = host.tasks[name], (task_id, (), {}, dict(head["headers"], args=(), kwargs={}))
-    ending = None
-    if delegates:
-        error = how.get("error")
-        if error is not None:
-            ending = stored(delegate.fail, task, call, task.backend.exception_to_python(error))
-        else:
-            ending = stored(delegate.revoke, task, call, how["reason"])
-    if ending is None and "reason" in how:
+        # Nobody can read its arguments, or knows it: that is no reason to keep its end from those who wait for it.
+        sender = {name: properties.get(name) for name in ("reply_to", "correlation_id")}
+        call = headers["id"], (), {}, dict(headers, args=(), kwargs={}, **sender)
+    if task is None or host.delegates(task, head["content_type"]):
+        backend = host.app.backend if task is None else task.backend
+        try:
+            delegate.store_end(task, backend, call, how)
+        except Exception as exc:
+            logger.debug("the end of a task could not be stored", exc_info=True)
+            # What follows the first line may have the values in it.
+            text = "%s: %s" % (type(exc).__name__, (str(exc).splitlines() or [""])[0][:300])
+            return tracer.Ending("failure", states.FAILURE, exc, json_dumps(tracer.exception(RuntimeError(text))).encode(), traceback=None)
+        host.channel.send(wire.CALLED, {"run": head["run"], "errback": 0})
+        tracer.guard(delegate.after_end, backend, call, how)
+    if task is not None and "reason" in how:
         tracer.guard(tell_of_revocation, task, call, how)
-    return ending
-
-
-def stored(store, *args, **kwargs):
-    """Calls what stores an end; what it raises is the failure of this run."""
-    try:
-        store(*args, **kwargs)
-    except Exception as exc:
-        logger.exception("the end of a task could not be stored")
-        text = "%s: %s" % (type(exc).__name__, exc)
-        return tracer.Ending("failure", states.FAILURE, exc, json_dumps(tracer.exception(RuntimeError(text))).encode(), traceback=None)
+    return None
 
 
 def tell_of_revocation(task, call, how):
