@@ -1,7 +1,7 @@
 """An application whose results only Python can write: its backend or its serializer is one that a node does not know. As a program, a
 client that tells what came of each scenario.
 
-Settings come from the environment: BROKER, BACKEND, SERIALIZER, HEARD (a file), DJANGO_SETTINGS_MODULE, POOL. Standard output: one JSON object.
+Settings come from the environment: BROKER, BACKEND, SERIALIZER, HEARD (a file), DJANGO_SETTINGS_MODULE, NODE_ARGS. Standard output: one JSON object.
 """
 
 import asyncio
@@ -246,7 +246,7 @@ if __name__ == "__main__":
         django.setup()
     told = {}
     all_of_them = [values, workflows, coroutines, not_run, out_of_order, lost_late]
-    for scenario in [spinning] if os.environ.get("POOL") == "threads" else all_of_them:
+    for scenario in [spinning] if os.environ.get("NODE_ARGS") == "-P threads" else all_of_them:
         try:
             told[scenario.__name__] = scenario()
         except Exception as error:

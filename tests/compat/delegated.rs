@@ -85,7 +85,7 @@ fn what_a_thread_has_stored_stands() {
     let (server, results, home) = (RedisServer::default(), tempdir().unwrap(), tempdir().unwrap());
     let (broker, backend) = (server.url(0), format!("file://{}", results.path().display()));
     let heard = home.path().join("heard").display().to_string();
-    let variables = [("BROKER", &*broker), ("BACKEND", &backend), ("SERIALIZER", "json"), ("HEARD", &heard), ("POOL", "threads")];
+    let variables = [("BROKER", &*broker), ("BACKEND", &backend), ("SERIALIZER", "json"), ("HEARD", &heard), ("NODE_ARGS", "-P threads")];
     let (told, said) = told::by_node("5.7", "delegated", &variables);
     assert_eq!(told, json!({ "spinning": ["SoftTimeLimitExceeded", 1] }), "{said}");
 }

@@ -8,6 +8,7 @@ mod amqp_control;
 mod beat;
 mod canvas;
 mod delegated;
+mod deployed;
 mod features;
 mod fleet;
 mod messages;

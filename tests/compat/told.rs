@@ -29,7 +29,7 @@ pub(super) fn by_node(version: &str, app: &str, variables: &[(&str, &str)]) -> (
     (told, format!("celery {version}: {said}"))
 }
 
-/// The same with an environment's own Python. The variable POOL is the node's `-P`.
+/// The same with an environment's own Python. The variable NODE_ARGS is more arguments of the node's.
 ///
 /// # Panics
 /// Likewise.
@@ -47,7 +47,7 @@ pub(super) fn by_node_in(python: &Path, app: &str, variables: &[(&str, &str)]) -
     let mut node = command(Path::new(env!("CARGO_BIN_EXE_node-under-test")));
     node.env("HOME", home.path()).env("VIRTUAL_ENV", python.parent().unwrap().parent().unwrap());
     node.args(["-A", app, "-c", "2", "-n", &format!("{app}@test"), "--listen", "127.0.0.1:0", "--no-dotenv"]);
-    node.args(variables.iter().filter(|(name, _)| *name == "POOL").flat_map(|(_, pool)| ["-P", *pool]));
+    node.args(variables.iter().filter(|(name, _)| *name == "NODE_ARGS").flat_map(|(_, args)| args.split(' ')));
     let _node = Node(node.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap());
     let client = command(python).arg(format!("{app}.py")).output().unwrap();
     let (told, said) = (String::from_utf8_lossy(&client.stdout), String::from_utf8_lossy(&client.stderr));

@@ -1,7 +1,8 @@
 //! The Python application of a node: found, loaded, and what it says made part of the configuration.
 
-use std::{ffi::OsString, path::Path, process::Command};
+use std::{ffi::OsString, path::Path, process::Command, time::Duration};
 
+use umbel_proto::TimeLimit;
 use umbel_scheduler::autoscale::Bounds;
 
 use super::{
@@ -103,6 +104,8 @@ pub(super) async fn load(
     options.keeps_states = config.broker.as_ref().is_some_and(|url| url.kind == UrlKind::Embedded);
     let role = plan.as_ref().and_then(|plan| plan.executor.as_ref()).map(|executor| executor.value);
     options.threads = pool.map_or(role == Some(Runs::Threads), |pool| THREADS.contains(&pool));
+    let secs = |limit: &Option<Sourced<Duration>>| limit.as_ref().map(|limit| limit.value.as_secs_f64());
+    options.time_limit = TimeLimit { hard_secs: secs(&config.worker.time_limit), soft_secs: secs(&config.worker.soft_time_limit) };
     options.max_tasks_per_child = flags.max_tasks_per_child;
     options.max_memory_per_child = flags.max_memory_per_child;
     if let (None, Some(bytes)) = (flags.max_memory_per_child, plan.as_ref().and_then(|plan| plan.memory.as_ref())) {

@@ -43,7 +43,7 @@ mod template;
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use umbel_proto::{Invocation, TaskName};
+use umbel_proto::{Invocation, TaskName, TimeLimit};
 use umbel_scheduler::TaskSpec;
 
 pub use interpreter::Interpreter;
@@ -86,6 +86,8 @@ pub struct PythonOptions {
     pub max_tasks_per_child: Option<u64>,
     /// How large it may grow, in KiB, likewise.
     pub max_memory_per_child: Option<u64>,
+    /// The limits of tasks that have none, neither of their own nor as a setting (`--time-limit`, `--soft-time-limit`).
+    pub time_limit: TimeLimit,
 }
 
 impl PythonOptions {
@@ -105,6 +107,7 @@ impl PythonOptions {
             threads: false,
             max_tasks_per_child: None,
             max_memory_per_child: None,
+            time_limit: TimeLimit::default(),
         }
     }
 }
@@ -158,10 +161,13 @@ impl PythonExecutor {
             directory: options.directory,
         };
         let threads = options.threads.then_some(options.concurrency);
+        let TimeLimit { hard_secs, soft_secs } = options.time_limit;
         let (nursery, report) = Nursery::start(start).await?;
         let mut tasks = BTreeMap::new();
         let mut coroutines = BTreeMap::new();
-        for (task, spec) in report.specs() {
+        for (task, mut spec) in report.specs() {
+            let TimeLimit { hard_secs: hard, soft_secs: soft } = spec.time_limit;
+            Arc::make_mut(&mut spec).time_limit = TimeLimit { hard_secs: hard.or(hard_secs), soft_secs: soft.or(soft_secs) };
             if task.coroutine { &mut coroutines } else { &mut tasks }.insert(spec.name.clone(), spec);
         }
         let threads = threads.map(|size| Shared::new(nursery.clone(), Pool::Threads(size)));

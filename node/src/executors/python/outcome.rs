@@ -115,7 +115,7 @@ fn child(json: &serde_json::Value) -> Option<ResultTuple> {
     ResultTuple::from_value(&value).ok()
 }
 
-/// The process has counted the attempts, as the task's own class may do it in its own way: there is no bound left to look at.
+/// Where the process has counted the attempts, as the task's own class may do it in its own way, there is no bound left to look at.
 fn retry(said: Value, countdown_secs: Option<f64>, traceback: Option<String>) -> Result<Retry, String> {
     let Value::Map(mut said) = said else { return Err("a retry that is no map".to_owned()) };
     let mut take = |key: &str| said.swap_remove(key).filter(|value| !value.is_null());
@@ -132,6 +132,7 @@ fn retry(said: Value, countdown_secs: Option<f64>, traceback: Option<String>) ->
         Some(Value::List(args)) => Some(args),
         Some(_) => return Err("arguments that are no list".to_owned()),
     };
+    let max_retries = take("counted").map(|_| None);
     let map = |value: Option<Value>| match value {
         None => Ok(None),
         Some(Value::Map(map)) => Ok(Some(map)),
@@ -139,5 +140,5 @@ fn retry(said: Value, countdown_secs: Option<f64>, traceback: Option<String>) ->
     };
     let kwargs: Option<Map> = map(take("kwargs"))?;
     let options = Options(map(take("options"))?.unwrap_or_default());
-    Ok(Retry { error, countdown_secs, args, kwargs, max_retries: Some(None), automatic: false, options })
+    Ok(Retry { error, countdown_secs, args, kwargs, max_retries, automatic: false, options })
 }

@@ -1,5 +1,6 @@
 """The application: found and loaded as `celery -A` does it, and a worker's signals for those who listen to them."""
 
+import logging
 import os
 import sys
 
@@ -52,7 +53,19 @@ def load(app, start, set_up_logs):
     # Another process has written the tracers of this one's tasks, if any.
     for task in app.tasks.values():
         task.__trace__ = None
+    tell_of_extensions(app)
     return worker
+
+
+def tell_of_extensions(app):
+    """Parts of a worker that an application brings along, and that do nothing here."""
+    steps = [getattr(step, "__name__", repr(step)) for name in ("worker", "consumer") for step in app.steps[name]]
+    control = sys.modules.get("celery.worker.control")
+    commands = control.Panel.data.items() if control else ()
+    own = [name for name, command in commands if not command.__module__.startswith("celery.")]
+    for what, names in (("bootsteps", steps), ("commands of remote control", own)):
+        if names:
+            logging.getLogger("celery").warning("%s of the application do nothing in a node: %s", what, ", ".join(sorted(names)))
 
 
 def after_fork(app):

@@ -9,7 +9,8 @@ import logging
 import sys
 import threading
 
-from celery.utils.log import get_logger, mlevel
+from celery.app.log import TaskFormatter
+from celery.utils.log import ColorFormatter, get_logger, mlevel
 
 from umbel_bootstrap import wire
 
@@ -84,7 +85,10 @@ def set_up(app, loglevel, channel, current):
             if type(handler) is logging.StreamHandler and handler.stream in (sys.__stderr__, sys.stderr):
                 own = NodeHandler(channel, current)
                 own.setLevel(handler.level)
-                own.setFormatter(logging.Formatter("%(message)s"))
+                # What the application has put there stays (`after_setup_logger`); Celery's own format is the node's affair.
+                celerys = isinstance(handler.formatter, (ColorFormatter, TaskFormatter)) or handler.formatter is None
+                own.setFormatter(logging.Formatter("%(message)s") if celerys else handler.formatter)
+                own.filters = handler.filters
                 logger.handlers[index] = own
 
 

@@ -100,6 +100,8 @@ def describe(app, task):
     """One task's options, after annotations."""
     options = {name: plain(getattr(task, name, None)) for name in TASK_OPTIONS}
     header = getattr(task, "__header__", None)
+    if app.conf.worker_disable_rate_limits:
+        options["rate_limit"] = None
     return {
         "name": task.name,
         "queue": route(app, task),

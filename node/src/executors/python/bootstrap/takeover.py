@@ -29,6 +29,11 @@ class Replaced(Ignore):
         self.signature = signature
 
 
+def same(one, other):
+    """Whether they are equal, and of the same types: 1 and 1.0 are not the same."""
+    return one == other and repr(one) == repr(other)
+
+
 class Attempt:
     """What a task has said of its next attempt: a signature that Celery has made and the node sends."""
 
@@ -36,8 +41,8 @@ class Attempt:
         self.signature, self.options = signature, options
         # Arguments that stay the same go on as the bytes they came in. The task may have changed those of its request.
         args, kwargs = (request.args, request.kwargs) if run.message is None else codec.loads(*run.message)[:2]
-        self.args = None if signature.args == tuple(args) else list(signature.args)
-        self.kwargs = None if signature.kwargs == kwargs else signature.kwargs
+        self.args = None if same(signature.args, tuple(args)) else list(signature.args)
+        self.kwargs = None if same(signature.kwargs, kwargs) else signature.kwargs
 
     def send(self):
         """As Celery does it."""

@@ -45,6 +45,8 @@ def main(sock, start):
     """The life of the template."""
     own_session()
     channel = wire.Channel(sock)
+    # What applications look at to find out whether they are in a worker.
+    sys.argv = [os.path.join(sys.prefix, "bin", "celery"), "-A", start["app"], "worker"]
     try:
         app = application.find(start)
         worker = application.load(app, start, lambda: logs.set_up(app, start["loglevel"], channel, lambda: None))

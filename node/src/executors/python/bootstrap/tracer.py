@@ -301,9 +301,9 @@ def retried(task, context, run, exc):
     guard(task.on_retry, exc.exc, context.id, context.args, context.kwargs, einfo)
     signals.task_retry.send(sender=task, request=context, reason=exc, einfo=einfo)
     said = {"error": exception(exc.exc) if isinstance(exc.exc, BaseException) else None}
-    # One that was raised by hand, as a task may, asks for an attempt as this one.
+    # One that was raised by hand, as a task may, asks for an attempt as this one, and nobody has counted.
     if attempt is not None:
-        said.update(args=attempt.args, kwargs=attempt.kwargs, options=attempt.options)
+        said.update(args=attempt.args, kwargs=attempt.kwargs, options=attempt.options, counted=True)
     try:
         head = {"traceback": einfo.traceback, "countdown": delay(task.app, exc.when)}
         payload = json_dumps(said).encode()

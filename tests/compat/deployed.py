@@ -1,0 +1,106 @@
+"""An application as it is deployed: limits on the command line, a worker's settings, what it looks at and adds when a worker starts. As a
+program, a client that tells what came of each scenario.
+
+Settings come from the environment: BROKER, BACKEND, RUNS (a file). Standard output: one JSON object.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+
+from celery import Celery, bootsteps
+from celery.exceptions import Retry, SoftTimeLimitExceeded
+from celery.signals import after_setup_logger, after_setup_task_logger
+from celery.utils.log import get_task_logger
+
+from waiting import WAIT
+
+app = Celery("deployed", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
+app.conf.update(broker_connection_retry_on_startup=True, worker_disable_rate_limits=True)
+logger = get_task_logger(__name__)
+
+
+class Probe(bootsteps.StartStopStep):
+    """Something that watches over a worker."""
+
+
+app.steps["worker"].add(Probe)
+
+
+class Redacts(logging.Filter):
+    def filter(self, record):
+        record.msg = str(record.msg).replace("SECRET", "***")
+        return True
+
+
+@after_setup_logger.connect
+@after_setup_task_logger.connect
+def set_up(logger, **more):
+    for handler in logger.handlers:
+        handler.addFilter(Redacts())
+
+
+@app.task(name="rare", rate_limit="1/m")
+def rare(number):
+    return number
+
+
+@app.task(name="heeds")
+def heeds():
+    try:
+        time.sleep(3600)
+    except SoftTimeLimitExceeded:
+        return "told"
+
+
+@app.task(name="heeds_not")
+def heeds_not():
+    while True:
+        try:
+            time.sleep(3600)
+        except SoftTimeLimitExceeded:
+            pass
+
+
+@app.task(name="asks", max_retries=2)
+def asks():
+    with open(os.environ["RUNS"], "a") as file:
+        print(file=file)
+    raise Retry("by hand", when=0)
+
+
+@app.task(name="becomes_float", bind=True)
+def becomes_float(self, number):
+    if type(number) is int:
+        raise self.retry(args=(float(number),), countdown=0)
+    return repr(number)
+
+
+@app.task(name="looks")
+def looks():
+    logger.error("the word is SECRET")
+    return [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+
+
+def end(result):
+    try:
+        return result.get(timeout=WAIT)
+    except Exception as error:
+        return type(error).__name__
+
+
+def by_hand():
+    return [end(asks.delay()), len(open(os.environ["RUNS"]).readlines())]
+
+
+if __name__ == "__main__":
+    told = {
+        "rare": [end(result) for result in [rare.delay(number) for number in range(3)]],
+        "limits": [end(heeds.delay()), end(heeds_not.delay())],
+        "by_hand": by_hand(),
+        "becomes_float": end(becomes_float.delay(1)),
+        "looks": end(looks.delay()),
+    }
+    json.dump(told, sys.stdout)
