@@ -1,12 +1,15 @@
 """An application as it is deployed: limits on the command line, a worker's settings, what it looks at and adds when a worker starts. As a
 program, a client that tells what came of each scenario.
 
-Settings come from the environment: BROKER, BACKEND, RUNS (a file). Standard output: one JSON object.
+Settings come from the environment: BROKER, BACKEND, RUNS (a file), CERTIFICATES (a folder: TLS as a setting). Standard output: one JSON
+object.
 """
 
 import json
 import logging
 import os
+import pathlib
+import ssl
 import sys
 import time
 
@@ -19,6 +22,11 @@ from waiting import WAIT
 
 app = Celery("deployed", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
 app.conf.update(broker_connection_retry_on_startup=True, worker_disable_rate_limits=True)
+if "CERTIFICATES" in os.environ:
+    folder = pathlib.Path(os.environ["CERTIFICATES"])
+    files = {"ca_certs": folder / "ca.crt", "certfile": folder / "client.crt", "keyfile": folder / "client.key"}
+    options = {"ssl_" + name: str(file) for name, file in files.items()}
+    app.conf.broker_use_ssl = app.conf.redis_backend_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED, **options}
 logger = get_task_logger(__name__)
 
 

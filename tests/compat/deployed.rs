@@ -1,20 +1,27 @@
 //! What holds for an application as it is deployed: the worker's limits and settings, and what the application looks at when one starts.
 
 use serde_json::json;
-use umbel_tests::{python::VERSIONS, servers::redis::RedisServer};
+use umbel_tests::{
+    python::VERSIONS,
+    servers::redis::{RedisServer, Setup},
+};
 
 use super::told;
 
 /// Goal: the command line's limits hold for Python's tasks, rate limits can be off, attempts that are asked for by hand are counted,
-/// arguments keep their types, the application finds itself in a worker, its filters see what is logged, and of what does nothing here the
-/// log tells.
+/// arguments keep their types, the application finds itself in a worker, its filters see what is logged, of what does nothing here the
+/// log tells, and a setting alone asks for TLS.
 #[test]
 fn an_application_finds_what_it_is_used_to() {
     for version in VERSIONS {
-        let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
-        let (broker, backend, runs) = (server.url(0), server.url(1), home.path().join("runs").display().to_string());
+        let (server, home) = (RedisServer::start(Setup { tls: true, ..Setup::default() }), tempfile::tempdir().unwrap());
+        // Of a result backend Celery wants its scheme to say so as well.
+        let (broker, backend) = (format!("redis://127.0.0.1:{}/0", server.port()), format!("rediss://127.0.0.1:{}/1", server.port()));
+        let runs = home.path().join("runs").display().to_string();
+        let certificates = server.certificates().display().to_string();
         let limits = "--soft-time-limit 0.5 --time-limit 2";
-        let variables = [("BROKER", &*broker), ("BACKEND", &backend), ("RUNS", &runs), ("NODE_ARGS", limits)];
+        let variables =
+            [("BROKER", &*broker), ("BACKEND", &backend), ("RUNS", &runs), ("NODE_ARGS", limits), ("CERTIFICATES", &certificates)];
         let (told, said) = told::by_node(version, "deployed", &variables);
         let expected = json!({
             "rare": [0, 1, 2],

@@ -1,5 +1,7 @@
 //! The Python application of a node: found, loaded, and what it says made part of the configuration.
 
+mod tls;
+
 use std::{ffi::OsString, path::Path, process::Command, time::Duration};
 
 use umbel_proto::TimeLimit;
@@ -14,6 +16,8 @@ use crate::{
     config::{self, Config, Level, Raw, Runs, Sourced, Url, UrlKind},
     executors::python::{AppReport, PythonExecutor, PythonOptions, StartError, interpreter::Search},
 };
+
+pub(super) use tls::secure;
 
 /// Celery's pools whose tasks run on threads here.
 const THREADS: [&str; 3] = ["threads", "gevent", "eventlet"];

@@ -168,6 +168,10 @@ pub(super) fn run_with(
         serve::log(&config)?;
         let loaded = runtime.block_on(python::load(&config, &name, python, pool, screen))?;
         config = place.load_with(flags.to_vec(), python::settings(&loaded.report))?.config;
+        python::secure(&mut config, &loaded.report).map_err(|(setting, error)| {
+            Failure::new(Exit::Usage, "cannot start the node", error)
+                .value_from(setting.to_owned(), format!("the application {}", name.value))
+        })?;
         if !loaded.report.knows_backend {
             // The application's own backend has the results; the node keeps its own books where its messages are.
             config.results = config.broker.clone();

@@ -1,5 +1,7 @@
 //! Broker and backend addresses.
 
+mod tls;
+
 use std::fmt;
 
 use serde::{Serialize, Serializer};

@@ -136,6 +136,11 @@ impl RedisServer {
         command.query(&mut self.connect().unwrap()).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
+    /// Its folder, where the certificates are: `ca.crt`, `client.crt` and `client.key`.
+    pub fn certificates(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The address of a database, as Celery writes it.
     pub fn url(&self, db: u8) -> String {
         let login = self.setup.login.as_ref().map_or(String::new(), |(user, password)| format!("{user}:{}@", encoded(password)));

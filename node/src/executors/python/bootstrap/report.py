@@ -1,6 +1,7 @@
 """What the application says of itself: its tasks with their options, its settings, its schedule."""
 
 import inspect
+import os
 import platform
 from datetime import timedelta
 from functools import partial
@@ -64,6 +65,10 @@ SETTINGS = (
 )
 
 
+# What an address may say as well.
+TLS = ("broker_use_ssl", "redis_backend_use_ssl")
+
+
 def report(app):
     """Everything, as plain data."""
     conf = app.conf
@@ -73,12 +78,19 @@ def report(app):
         "celery": celery.__version__,
         "kombu": kombu.__version__,
         "tasks": [describe(app, task) for name, task in sorted(app.tasks.items())],
-        "settings": {name: plain(conf.get(name)) for name in SETTINGS},
+        "settings": {**{name: plain(conf.get(name)) for name in SETTINGS}, **{name: tls(conf.get(name)) for name in TLS}},
         "configured": sorted(name for name in SETTINGS if is_configured(app, name)),
         "conf": configuration(conf),
         "routes": [rule for router in app.amqp.router.routes or () for rule in rules(router)],
         "schedule": [entry(name, spec) for name, spec in conf.beat_schedule.items()],
     }
+
+
+def tls(setting):
+    """What is asked of a connection's certificates; passwords of keys stay here."""
+    if not isinstance(setting, dict):
+        return bool(setting)
+    return {name: os.fspath(value) if isinstance(value, os.PathLike) else plain(value) for name, value in setting.items() if "pass" not in name}
 
 
 def configuration(conf):
