@@ -3,7 +3,10 @@
 use serde_json::json;
 use umbel_tests::{
     python::VERSIONS,
-    servers::redis::{RedisServer, Setup},
+    servers::{
+        rabbit::Vhost,
+        redis::{RedisServer, Setup},
+    },
 };
 
 use super::told;
@@ -33,5 +36,24 @@ fn an_application_finds_what_it_is_used_to() {
         assert_eq!(told, expected, "{said}");
         assert!(said.contains("the word is ***") && !said.contains("SECRET"), "{said}");
         assert!(said.contains("bootsteps of the application do nothing in a node: Probe"), "{said}");
+    }
+}
+
+/// Goal: queues with exchanges, bindings and priorities of their own are there as the application has them, whoever comes first: its
+/// clients are not refused, and what they and other tasks send arrives.
+#[test]
+fn queues_are_as_the_application_has_them() {
+    for version in VERSIONS {
+        let (server, vhost) = (RedisServer::default(), Vhost::new());
+        for broker in [vhost.url(), server.url(0)] {
+            let variables = [("BROKER", &*broker), ("BACKEND", &*server.url(1))];
+            let (told, said) = told::by_node(version, "declared", &variables);
+            let (feed, dx) = (json!(["feeds", "feed.two"]), json!(["dex", "dkey"]));
+            let mut expected = json!({ "prio": ["prio", 5], "dx": dx, "later": [["prio", 0], dx] });
+            if broker.starts_with("amqp") {
+                expected["feed"] = json!([feed, feed]);
+            }
+            assert_eq!(told, expected, "{broker}: {said}");
+        }
     }
 }

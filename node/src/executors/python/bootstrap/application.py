@@ -8,6 +8,9 @@ from celery import concurrency, platforms, signals
 from celery.app import trace
 from celery.app.utils import find_app
 
+# How long the broker may take to be there when queues are declared, in seconds.
+DECLARE_WITHIN = 5
+
 
 class Worker:
     """What receivers of a worker's signals get as their sender: the parts of `celery.apps.worker.Worker` they look at."""
@@ -66,6 +69,30 @@ def tell_of_extensions(app):
     for what, names in (("bootsteps", steps), ("commands of remote control", own)):
         if names:
             logging.getLogger("celery").warning("%s of the application do nothing in a node: %s", what, ", ".join(sorted(names)))
+
+
+def declare(app):
+    """Declares the queues of `task_queues` that have exchanges, bindings or arguments of their own, as a worker does when it begins to
+    consume: the node takes queues as it finds them, and would make plain ones. Where the broker is away, that is what it does."""
+    queues = [queue for queue in app.amqp.queues.values() if not is_plain(queue)] if app.conf.task_queues else []
+    if not queues:
+        return
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=2, interval_start=0.2, timeout=DECLARE_WITHIN)
+            for queue in queues:
+                queue(connection.default_channel).declare()
+    except Exception as error:
+        names = ", ".join(queue.name for queue in queues)
+        logging.getLogger("celery").warning("the queues %s could not be declared as task_queues has them: %s", names, error)
+
+
+def is_plain(queue):
+    """Whether a queue is as the node makes them: bound to a direct exchange of its name, by its name."""
+    exchange = queue.exchange
+    bound = exchange is None or not exchange.name or (exchange.name == queue.name and exchange.type == "direct")
+    more = queue.queue_arguments or queue.bindings or queue.max_priority or queue.max_length or queue.message_ttl or queue.expires
+    return bound and queue.routing_key in (None, "", queue.name) and not more and queue.durable and not queue.auto_delete
 
 
 def after_fork(app):

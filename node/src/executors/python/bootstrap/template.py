@@ -51,6 +51,8 @@ def main(sock, start):
         app = application.find(start)
         worker = application.load(app, start, lambda: logs.set_up(app, start["loglevel"], channel, lambda: None))
         app.backend.thread_safe  # noqa: B018  loads the backend, so that every child has it
+        if not start["keeps_states"]:
+            application.declare(app)
         told = report.report(app)
         told["knows_backend"] = delegate.knows_backend(app, start["schemes"])
         told["ends_everything"] = delegate.ends_everything(app, start["schemes"])
