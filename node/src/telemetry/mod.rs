@@ -93,8 +93,9 @@ impl FromStr for LogFormat {
 impl LogLevel {
     fn filter(&self) -> EnvFilter {
         // ractor opens a span for every actor, which nobody here reads and everybody would pay for. lapin writes down whole messages
-        // that come back, arguments and all; what is done about them is told by whoever does it.
-        EnvFilter::builder().parse_lossy(format!("ractor=warn,lapin::returned_messages=error,{}", self.0))
+        // that come back, arguments and all, and calls each channel an error that is closed, as one is that asked for what is not there;
+        // what is done about them is told by whoever does it.
+        EnvFilter::builder().parse_lossy(format!("ractor=warn,lapin::returned_messages=error,lapin::channel=off,{}", self.0))
     }
 }
 

@@ -2,14 +2,16 @@
 
 import logging
 import os
+import signal
 import sys
+import time
 
 from celery import concurrency, platforms, signals
 from celery.app import trace
 from celery.app.utils import find_app
 
-# How long the broker may take to be there when queues are declared, in seconds.
-DECLARE_WITHIN = 5
+# How long that may take, in seconds: a node that starts in an outage goes on without.
+DECLARE_WITHIN = 10
 
 
 class Worker:
@@ -73,18 +75,34 @@ def tell_of_extensions(app):
 
 def declare(app):
     """Declares the queues of `task_queues` that have exchanges, bindings or arguments of their own, as a worker does when it begins to
-    consume: the node takes queues as it finds them, and would make plain ones. Where the broker is away, that is what it does."""
+    consume: the node takes queues as it finds them, and would make plain ones. Where the broker is away, that is what it does. A process
+    of its own does it, which can be ended, and whose connection nobody inherits."""
     queues = [queue for queue in app.amqp.queues.values() if not is_plain(queue)] if app.conf.task_queues else []
     if not queues:
         return
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=2, interval_start=0.2, timeout=DECLARE_WITHIN)
-            for queue in queues:
-                queue(connection.default_channel).declare()
-    except Exception as error:
-        names = ", ".join(queue.name for queue in queues)
-        logging.getLogger("celery").warning("the queues %s could not be declared as task_queues has them: %s", names, error)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with app.connection_for_write() as connection:
+                for queue in queues:
+                    queue(connection.default_channel).declare()
+        except BaseException as error:
+            not_declared(queues, "%s: %s" % (type(error).__name__, error))
+        finally:
+            os._exit(0)
+    until = time.monotonic() + DECLARE_WITHIN
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            not_declared(queues, "the broker did not answer within %s seconds" % DECLARE_WITHIN)
+            return
+        time.sleep(0.005)
+
+
+def not_declared(queues, why):
+    names = ", ".join(queue.name for queue in queues)
+    logging.getLogger("celery").warning("these queues could not be declared as task_queues has them: %s (%s)", names, why)
 
 
 def is_plain(queue):
