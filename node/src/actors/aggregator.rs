@@ -1,10 +1,11 @@
 //! The aggregator: makes endings durable, and concludes chords.
 //!
 //! **What it owns.** Everything that is on its way into the ledger, with the claims it is owed for; one flush at a time, which
-//! has its share of the claims with it; a sweep that looks for chords whose concluder has died. **Who sends to it.** Gate and pools; its
-//! own flush and sweep. **What it sends on.** Commits, to the ledger: at once when it is idle; what comes during a flush is
-//! collected for the next one; endings that an executor writes down or wants to know, to that one before. **What bounds it.** The credits of the claims; progress, which has none, is kept once for
-//! each running task, the newest; conclusions are as few as chords.
+//! has its share of the claims with it; what an executor is being told; a sweep that looks for chords whose concluder has died.
+//! **Who sends to it.** Gate and pools; its own flush, sweep and telling. **What it sends on.** Endings that an executor stores or wants
+//! to know, to that one; commits, to the ledger: at once when it is idle; what comes during a flush is collected for the next one.
+//! **What bounds it.** The credits of the claims; progress, which has none, is kept once for each running task, the newest;
+//! conclusions are as few as chords.
 //!
 //! **When it dies.** Everything upstream dies with it, and the claims that waited here go back. The flush in flight is let
 //! finish, as its answer is about to come; what chords it completes the next sweep finds.

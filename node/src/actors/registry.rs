@@ -10,7 +10,7 @@ use umbel_scheduler::{
     tuning::{Tuning, Tunings},
 };
 
-use crate::executors::{Executor, Interest};
+use crate::executors::{Executor, Hearer, Interest};
 
 /// The executors of a node and the tasks they had at the start. Where two know a task, the first has it.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ impl Registry {
 
     /// The executor that may want to know how `invocation` ends where no run tells, and what. Of what nobody knows, the first that stores it.
     pub(crate) fn interested(&self, invocation: &Invocation) -> Option<(Interest, &Arc<dyn Executor>)> {
-        let mut all = self.executors.iter().map(|executor| (executor.interest(invocation), executor));
+        let of = |executor: &Arc<dyn Executor>| executor.hearer().map_or(Interest::None, |hearer| hearer.interest(invocation));
+        let mut all = self.executors.iter().map(|executor| (of(executor), executor));
         match self.find(&invocation.headers.task) {
             Some(known) => all.nth(known.pool),
             None => all.find(|(interest, _)| *interest == Interest::All),
@@ -59,7 +60,7 @@ impl Registry {
 
     /// Whether an executor stores the ends of all tasks.
     pub(crate) fn ends_everything(&self) -> bool {
-        self.executors.iter().any(|executor| executor.ends_everything())
+        self.executors.iter().filter_map(|executor| executor.hearer()).any(Hearer::ends_everything)
     }
 
     /// Every task that was known at the start, by name, with its options as they are now.

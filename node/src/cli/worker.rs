@@ -44,10 +44,10 @@ pub(super) struct Args {
     /// The queue of tasks that nothing sends elsewhere
     #[arg(long, value_name = "QUEUE")]
     default_queue: Option<String>,
-    /// How long a command may run before it is ended by force, where it has no limit of its own
+    /// How long a task may run before it is ended by force, where it has no limit of its own
     #[arg(long, value_name = "DURATION")]
     time_limit: Option<String>,
-    /// How long a command may run before it is told to finish, where it has no limit of its own
+    /// How long a task may run before it is told to finish, where it has no limit of its own
     #[arg(long, value_name = "DURATION")]
     soft_time_limit: Option<String>,
     /// How long running tasks may take to finish when the node stops

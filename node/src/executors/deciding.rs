@@ -3,10 +3,29 @@
 //! Where an executor writes endings itself, because the node cannot ([`umbel_proto::Outcome::Delegated`]), it is told of these before
 //! the message is let go; where somebody on its side merely listens, likewise.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
+use async_trait::async_trait;
 use umbel_proto::{Invocation, TaskError};
 use umbel_scheduler::settlement::Ending;
+
+use super::SlotDied;
+
+/// Who is to know of such decisions.
+#[async_trait]
+pub trait Hearer: fmt::Debug + Send + Sync {
+    /// What it wants to know of how `invocation` ends. Asked also of tasks that nobody knows.
+    fn interest(&self, invocation: &Invocation) -> Interest;
+
+    /// Whether it stores the ends of all tasks itself, so that nothing of them is where the node has its results.
+    fn ends_everything(&self) -> bool;
+
+    /// Is told how a task has ended that did not tell, and has stored that when it returns, if it stores endings. It may be told again.
+    ///
+    /// # Errors
+    /// When it could not be stored, or nobody could be told.
+    async fn decided(&self, decided: &Decided) -> Result<(), SlotDied>;
+}
 
 /// What an executor wants to know of such decisions about a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

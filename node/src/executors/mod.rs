@@ -28,7 +28,7 @@ use umbel_proto::{Invocation, Millis, Outcome, QueueName, TaskError, TaskName, T
 use umbel_scheduler::{TaskSpec, devices::Device};
 
 pub use self::{
-    deciding::{Decided, Interest, Verdict},
+    deciding::{Decided, Hearer, Interest, Verdict},
     hand::{Given, HAND_MAX, Hand, Handed, Told},
 };
 use crate::client::Client;
@@ -53,22 +53,9 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
         true
     }
 
-    /// What it wants to know of how `invocation` ends, where no run of its own tells. Asked also of tasks that nobody knows.
-    fn interest(&self, _: &Invocation) -> Interest {
-        Interest::None
-    }
-
-    /// Whether it stores the ends of all tasks itself, so that nothing of them is where the node has its results.
-    fn ends_everything(&self) -> bool {
-        false
-    }
-
-    /// Is told how a task has ended that did not tell, and has stored that when it returns, if it stores endings. It may be told again.
-    ///
-    /// # Errors
-    /// When it could not be stored, or nobody could be told.
-    async fn decided(&self, _: &Decided) -> Result<(), SlotDied> {
-        Ok(())
+    /// Who is to know how its tasks end where no run of theirs tells; `None` where nobody is.
+    fn hearer(&self) -> Option<&dyn Hearer> {
+        None
     }
 
     /// Makes room for one more task at a time.

@@ -116,7 +116,8 @@ impl Whom {
         let (id, task) = (&decided.invocation.headers.id, &decided.invocation.headers.task);
         let (until, mut backoff, mut tries) = (Instant::now() + TRY_FOR, Backoff::new(), 0_u32);
         loop {
-            let why = match AssertUnwindSafe(executor.decided(decided)).catch_unwind().await {
+            let Some(hearer) = executor.hearer() else { return };
+            let why = match AssertUnwindSafe(hearer.decided(decided)).catch_unwind().await {
                 Ok(Ok(())) => return,
                 Ok(Err(died)) => died.detail,
                 Err(panic) => format!("it panicked: {}", panic_text(&*panic)),

@@ -8,6 +8,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use async_trait::async_trait;
 use bytes::BytesMut;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -24,7 +25,7 @@ use super::{
     request,
     slot::RUNS,
 };
-use crate::executors::{Decided, Interest, Opening, SlotDied};
+use crate::executors::{Decided, Hearer, Interest, Opening, SlotDied};
 
 /// How long a result backend may take, with its own attempts; and after that errbacks.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -32,40 +33,14 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How long the process stays when there is nothing to tell. To start one may take long (`worker_process_init`).
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Which ends an application wants to know of.
+/// Tells, what the application wants to know.
 #[derive(Debug)]
-pub(super) struct Interests {
+pub(super) struct Teller {
     ends_everything: bool,
     own_backends: BTreeSet<TaskName>,
     hears_revoked: bool,
+    asks: mpsc::Sender<Ask>,
 }
-
-impl Interests {
-    pub(super) fn of(report: &AppReport) -> Self {
-        let own_backends = report.own_backends.iter().cloned().collect();
-        Self { ends_everything: report.ends_everything, own_backends, hears_revoked: report.hears_revoked }
-    }
-
-    pub(super) fn ends_everything(&self) -> bool {
-        self.ends_everything
-    }
-
-    /// What it wants to know of this one's; all of what it ends itself (`bootstrap/delegate.py::rule`).
-    pub(super) fn in_one(&self, invocation: &Invocation) -> Interest {
-        let opaque = matches!(&invocation.body, Body::Opaque { .. });
-        if self.ends_everything || opaque || self.own_backends.contains(&invocation.headers.task) {
-            Interest::All
-        } else if self.hears_revoked {
-            Interest::Revoked
-        } else {
-            Interest::None
-        }
-    }
-}
-
-/// Tells. Clones ask the same process.
-#[derive(Debug, Clone)]
-pub(super) struct Teller(mpsc::Sender<Ask>);
 
 #[derive(Debug)]
 struct Ask {
@@ -75,20 +50,36 @@ struct Ask {
 
 impl Teller {
     /// Must be called within a runtime.
-    pub(super) fn new(nursery: Nursery) -> Self {
+    pub(super) fn new(nursery: Nursery, report: &AppReport) -> Self {
         let (asks, asked) = mpsc::channel(1);
         crate::task::spawn(serve(nursery, asked));
-        Self(asks)
+        let own_backends = report.own_backends.iter().cloned().collect();
+        Self { ends_everything: report.ends_everything, own_backends, hears_revoked: report.hears_revoked, asks }
+    }
+}
+
+#[async_trait]
+impl Hearer for Teller {
+    /// All of what the application ends itself (`bootstrap/delegate.py::rule`).
+    fn interest(&self, invocation: &Invocation) -> Interest {
+        let opaque = matches!(&invocation.body, Body::Opaque { .. });
+        if self.ends_everything || opaque || self.own_backends.contains(&invocation.headers.task) {
+            Interest::All
+        } else if self.hears_revoked {
+            Interest::Revoked
+        } else {
+            Interest::None
+        }
     }
 
-    /// Has the application know how a task has ended.
-    ///
-    /// # Errors
-    /// When it was not stored.
-    pub(super) async fn tell(&self, decided: Decided) -> Result<(), SlotDied> {
+    fn ends_everything(&self) -> bool {
+        self.ends_everything
+    }
+
+    async fn decided(&self, decided: &Decided) -> Result<(), SlotDied> {
         let gone = || died("the processes have ended with their node");
         let (reply, answer) = oneshot::channel();
-        self.0.send(Ask { decided, reply }).await.map_err(|_| gone())?;
+        self.asks.send(Ask { decided: decided.clone(), reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }

@@ -43,7 +43,7 @@ mod template;
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use umbel_proto::{Invocation, TaskName, TimeLimit};
+use umbel_proto::{TaskName, TimeLimit};
 use umbel_scheduler::TaskSpec;
 
 pub use interpreter::Interpreter;
@@ -51,8 +51,8 @@ pub use report::{AppEntry, AppReport, AppRoute, AppRow, AppSchedule, AppTask};
 pub use tables::{LookError, Looked, PythonTables, Ran};
 pub use template::StartError;
 
-use crate::executors::{Decided, Executor, Interest, Opening, Slot, SlotDied};
-use deciding::{Interests, Teller};
+use crate::executors::{Executor, Hearer, Opening, Slot, SlotDied};
+use deciding::Teller;
 use nursery::{Nursery, Pool};
 use shared::Shared;
 use slot::PythonSlot;
@@ -126,9 +126,7 @@ struct Inner {
     threads: Option<Shared>,
     /// The process with the event loop.
     event_loop: Shared,
-    /// What it wants to know of endings that are not told from here.
-    interests: Interests,
-    /// The process that is told of them.
+    /// Told of endings that are not told from here.
     teller: Teller,
 }
 
@@ -172,8 +170,8 @@ impl PythonExecutor {
         }
         let threads = threads.map(|size| Shared::new(nursery.clone(), Pool::Threads(size)));
         let event_loop = Shared::new(nursery.clone(), Pool::Coroutines);
-        let (interests, teller) = (Interests::of(&report), Teller::new(nursery.clone()));
-        Ok((Self(Arc::new(Inner { tasks, coroutines, nursery, threads, event_loop, interests, teller })), report))
+        let teller = Teller::new(nursery.clone(), &report);
+        Ok((Self(Arc::new(Inner { tasks, coroutines, nursery, threads, event_loop, teller })), report))
     }
 
     /// The executor of those tasks that are `async def`; `None` when there are none.
@@ -215,16 +213,8 @@ impl Executor for PythonExecutor {
         self.0.threads.is_none()
     }
 
-    fn interest(&self, invocation: &Invocation) -> Interest {
-        self.0.interests.in_one(invocation)
-    }
-
-    fn ends_everything(&self) -> bool {
-        self.0.interests.ends_everything()
-    }
-
-    async fn decided(&self, decided: &Decided) -> Result<(), SlotDied> {
-        self.0.teller.tell(decided.clone()).await
+    fn hearer(&self) -> Option<&dyn Hearer> {
+        Some(&self.0.teller)
     }
 
     async fn open(&self, opening: Opening) -> Result<Box<dyn Slot>, SlotDied> {
@@ -253,16 +243,8 @@ impl Executor for CoroutineExecutor {
         false
     }
 
-    fn interest(&self, invocation: &Invocation) -> Interest {
-        self.0.interests.in_one(invocation)
-    }
-
-    fn ends_everything(&self) -> bool {
-        self.0.interests.ends_everything()
-    }
-
-    async fn decided(&self, decided: &Decided) -> Result<(), SlotDied> {
-        self.0.teller.tell(decided.clone()).await
+    fn hearer(&self) -> Option<&dyn Hearer> {
+        Some(&self.0.teller)
     }
 
     async fn open(&self, _: Opening) -> Result<Box<dyn Slot>, SlotDied> {
