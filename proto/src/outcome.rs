@@ -27,6 +27,8 @@ pub enum Outcome {
         /// Whether the failure is known to be stored.
         stored: bool,
     },
+    /// As the outcome within, whose results the executor has had stored before the run was over.
+    Stored(Box<Outcome>),
     /// The task asks to be run again (`Task.retry`, `autoretry_for`).
     Retry(Retry),
     /// The task asks that nothing be stored (`celery.exceptions.Ignore`).

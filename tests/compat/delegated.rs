@@ -11,9 +11,9 @@ use umbel_tests::{
 
 use super::told;
 
-/// What a client of `delegated.py` is told, whatever its backend, and what else was said of it. `here` is whether Python stores it.
+/// What a client of `delegated.py` is told, whatever its backend, and what else was said of it.
 #[track_caller]
-fn is_told(told: &Json, said: &str, here: bool) {
+fn is_told(told: &Json, said: &str) {
     let bad = json!(["ValueError", "bad", "FAILURE"]);
     let lost = json!(["WorkerLostError", "Worker exited prematurely: signal 9 ", "FAILURE"]);
     let expired = json!(["TaskRevokedError", "expired", "REVOKED"]);
@@ -35,7 +35,7 @@ fn is_told(told: &Json, said: &str, here: bool) {
             [[0, "False", "None", "True"], [1, "False", "None", "False"], [2, "True", "15", "False"]],
         ],
         "out_of_order": ["PENDING", expired, lost],
-        "lost_late": if here { json!([3, "SUCCESS", false]) } else { json!([lost, "FAILURE", true]) },
+        "lost_late": [3, "SUCCESS", false],
     });
     assert_eq!(*told, expected, "{said}");
     assert!(!said.contains("never retrieved"), "an exception that nobody has caught: {said}");
@@ -54,7 +54,7 @@ fn results_that_only_python_can_write_arrive() {
             let heard = home.path().join("heard").display().to_string();
             let variables = [("BROKER", &*server.url(0)), ("BACKEND", &backend), ("SERIALIZER", serializer), ("HEARD", &heard)];
             let (told, said) = told::by_node(version, "delegated", &variables);
-            is_told(&told, &format!("{backend}, {serializer}: {said}"), files || serializer == "msgpack");
+            is_told(&told, &format!("{backend}, {serializer}: {said}"));
         }
     }
 }
@@ -75,7 +75,7 @@ fn results_in_a_django_database_arrive() {
     let mut variables = vec![("BROKER", &*broker), ("BACKEND", "django-db"), ("SERIALIZER", "json"), ("HEARD", &heard)];
     variables.extend(settings);
     let (told, said) = told::by_node_in(&django(), "delegated", &variables);
-    is_told(&told, &said, true);
+    is_told(&told, &said);
 }
 
 /// Goal: an end that a thread has stored itself stands, also if the node was about to end it: it is not stored again, and its errbacks

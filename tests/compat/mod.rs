@@ -11,6 +11,7 @@ mod delegated;
 mod deployed;
 mod features;
 mod fleet;
+mod heard;
 mod messages;
 mod python;
 mod redis;

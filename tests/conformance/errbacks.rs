@@ -1,4 +1,5 @@
-//! Errbacks that are called in the process of the failed task wait until its failure is stored, in each pool of the Python executor.
+//! What is called in a task's process at its end waits until that is stored, in each pool of the Python executor: errbacks of a failed one,
+//! and handlers.
 //!
 //! Method: the test is the node. It holds the answer back, refuses, kills, and looks at what was called by then: every errback writes a
 //! line into a file.
@@ -6,7 +7,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use umbel::executors::{
-    Executor, Failing, Job, Opening, Order, Slot,
+    Early, Executor, Job, Opening, Order, Slot,
     python::{PythonExecutor, PythonOptions},
 };
 use umbel_proto::{Body, ErrbackLeft, Outcome, Signature, TaskError};
@@ -34,7 +35,7 @@ impl Stage {
         options.threads = pool == "threads";
         let (executor, _) = PythonExecutor::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         let (executor, task): (Arc<dyn Executor>, _) = match pool {
-            "coroutines" => (Arc::new(executor.coroutines().expect("one task is a coroutine")), "fail_async"),
+            "coroutines" => (Arc::new(executor.coroutines().expect("some tasks are coroutines")), "fail_async"),
             _ => (Arc::new(executor), "fail"),
         };
         let slot = soon("a slot to open", executor.open(Opening::default())).await.unwrap();
@@ -68,10 +69,11 @@ impl Stage {
 }
 
 /// A failure that is told of, once it is.
-async fn told(ends: &mut Ends) -> Failing {
-    let failing = soon("the failure to be told of", ends.failing.recv()).await.expect("the run goes on");
-    assert_eq!((failing.error.exc_type.as_str(), &failing.error.exc_message[..]), ("ValueError", &["bad".into()][..]));
-    failing
+async fn told(ends: &mut Ends) -> Early {
+    let early = soon("the failure to be told of", ends.early.recv()).await.expect("the run goes on");
+    let Outcome::Failure(error) = &*early.outcome else { panic!("a failure: {early:?}") };
+    assert_eq!((error.exc_type.as_str(), &error.exc_message[..]), ("ValueError", &["bad".into()][..]));
+    early
 }
 
 /// What a run came to that has told of its failure.
@@ -96,11 +98,11 @@ async fn they_wait_for_the_failure() {
         let id = job.invocation.headers.id.clone();
         let calls = stage.folder.path().join("calls");
         let (outcome, ()) = tokio::join!(soon("the run to end", stage.slot.run(job)), async {
-            let failing = told(&mut ends).await;
+            let early = told(&mut ends).await;
             // A soft limit that passes now is not for what follows.
             ends.orders.send(Order::Hurry).unwrap();
             assert!(!calls.exists(), "{pool}");
-            failing.stored.send(true).unwrap();
+            early.stored.send(true).unwrap();
         });
         assert_eq!(failed(outcome.unwrap(), true), stage.left(&[("old", false), ("told_async", true)]), "{pool}");
         assert_eq!(stage.calls(), [format!("{id} ValueError bad"), format!("{id} ValueError bad")], "{pool}");
@@ -115,9 +117,9 @@ async fn a_run_that_lost_its_message_calls_none() {
         for answer in [Some(false), None] {
             let (job, mut ends) = stage.job(&["told", "old"]);
             let (outcome, ()) = tokio::join!(soon("the run to end", stage.slot.run(job)), async {
-                let failing = told(&mut ends).await;
+                let early = told(&mut ends).await;
                 if let Some(answer) = answer {
-                    failing.stored.send(answer).unwrap();
+                    early.stored.send(answer).unwrap();
                 }
             });
             assert!(matches!(outcome, Ok(Outcome::Failure(error)) if error.exc_type == "ValueError"), "{pool}");
@@ -135,7 +137,7 @@ async fn others_ask_for_nothing() {
             let (job, mut ends) = stage.job(errbacks);
             let outcome = soon("the run to end", stage.slot.run(job)).await;
             assert!(matches!(outcome, Ok(Outcome::Failure(_))), "{pool}");
-            assert!(ends.failing.try_recv().is_err(), "{pool}");
+            assert!(ends.early.try_recv().is_err(), "{pool}");
         }
     }
 }
@@ -155,9 +157,9 @@ async fn what_is_not_called_is_left() {
 
         let (job, mut ends) = stage.job(&["told", "old"]);
         let (outcome, _unanswered) = tokio::join!(soon("the run to end", stage.slot.run(job)), async {
-            let failing = told(&mut ends).await;
+            let early = told(&mut ends).await;
             ends.orders.send(Order::Terminate).unwrap();
-            failing
+            early
         });
         let left = failed(outcome.unwrap(), false);
         assert_eq!((left, stage.calls().len()), (stage.left(&[("told", true), ("old", false)]), 1), "{pool}");
@@ -180,5 +182,31 @@ async fn what_is_not_called_is_left() {
             told(&mut ends).await.stored.send(true).unwrap();
         });
         assert_eq!(failed(outcome.unwrap(), true), [], "{pool}");
+    }
+}
+
+/// Goal: a process that dies in a handler has ended its task as it had told, stored by then or not, and the slot goes on. Where the node
+/// does not answer, handlers are called all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_dies_in_a_handler_has_told() {
+    for (version, pool) in POOLS {
+        let mut stage = Stage::new(version, pool).await;
+        let task = if pool == "coroutines" { "succeed_async" } else { "succeed" };
+        for answer in [Some(true), Some(false), None] {
+            let (job, mut ends) = job(&*stage.executor, task, &[]);
+            let (outcome, ()) = tokio::join!(soon("the run to end", stage.slot.run(job)), async {
+                let early = soon("the success to be told of", ends.early.recv()).await.expect("the run goes on");
+                assert!(matches!(&*early.outcome, Outcome::Success { value, .. } if *value == 1i64.into()), "{early:?}");
+                if let Some(answer) = answer {
+                    early.stored.send(answer).unwrap();
+                }
+            });
+            let outcome = match (answer, outcome.unwrap()) {
+                (Some(true), Outcome::Stored(outcome)) => *outcome,
+                (Some(false) | None, outcome) => outcome,
+                (answer, outcome) => panic!("{pool}, {answer:?}: {outcome:?}"),
+            };
+            assert!(matches!(&outcome, Outcome::Success { value, .. } if *value == 1i64.into()), "{pool}, {answer:?}: {outcome:?}");
+        }
     }
 }

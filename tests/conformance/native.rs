@@ -220,7 +220,7 @@ fn job(executor: &NativeExecutor, invocation: Invocation, order: Order) -> (Job,
         deadline: None,
         orders,
         progress: mpsc::channel(16).0,
-        failing: mpsc::channel(1).0,
+        early: mpsc::channel(1).0,
     };
     (job, sender)
 }

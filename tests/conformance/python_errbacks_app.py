@@ -1,12 +1,15 @@
-"""Tasks that fail, as functions and as a coroutine, and errbacks that write down that they were called: one line each in a file."""
+"""Tasks that fail, as functions and as a coroutine, and errbacks that write down that they were called: one line each in a file. And tasks
+that succeed, and whose handler ends their process.
+"""
 
 import os
 import signal
 import time
 
-from celery import Celery
+from celery import Celery, Task
 
-app = Celery("errbacks", broker="memory://", set_as_current=True)
+# Nobody asks for results here, but there is where to.
+app = Celery("errbacks", broker="memory://", backend="redis://127.0.0.1:1", set_as_current=True)
 
 
 @app.task(name="fail")
@@ -51,3 +54,18 @@ def hangs(request, exc, trace, path):
     while True:
         # A thread hears of its soft limit between two steps only.
         time.sleep(0.01)  # workload
+
+
+class Dying(Task):
+    def on_success(self, retval, task_id, args, kwargs):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="succeed", base=Dying)
+def succeed():
+    return 1
+
+
+@app.task(name="succeed_async", base=Dying)
+async def succeed_async():
+    return 1

@@ -32,7 +32,7 @@ use super::{Admitted, Shared, cast, chance::Dice, guarded, reply, report::Aggreg
 use crate::{
     claim::Claim,
     clock,
-    executors::{Failing, Progress},
+    executors::{Early, Progress},
 };
 
 /// The most commits in one flush.
@@ -94,8 +94,8 @@ pub(crate) enum AggregatorMsg {
     Start(Start),
     /// A task tells how far it has come.
     Progressed { invocation: Arc<Invocation>, fence: Fence, progress: Progress },
-    /// A task that runs has failed, and waits for that to be stored.
-    Failing { of: Start, failing: Failing },
+    /// A task has ended whose run goes on, and waits for that to be stored.
+    Early { of: Start, early: Early },
     /// A message is not to run.
     Refused { claim: Claim, spec: Option<Arc<TaskSpec>>, refusal: Refusal },
     /// A message came before its time: back into the durable schedule.
@@ -172,9 +172,10 @@ impl Actor for Aggregator {
                 state.queue.note(&invocation, fence, progress);
                 state.ask_flush();
             }
-            AggregatorMsg::Failing { of, failing } => {
-                let pending = state.failing(&of, failing);
-                state.push(pending);
+            AggregatorMsg::Early { of, early } => {
+                if let Some(pending) = state.early(&of, early) {
+                    state.push(pending);
+                }
             }
             AggregatorMsg::Refused { claim, spec, refusal } => {
                 let settled = state.refuse(claim, spec, &refusal);

@@ -19,7 +19,7 @@ use super::{
     pool::{PoolMsg, SlotPlace},
 };
 use crate::{
-    executors::{Executor, Failing, Given, Hand, Handed, Job, Opening, Progress, Slot, SlotDied, Told},
+    executors::{Early, Executor, Given, Hand, Handed, Job, Opening, Progress, Slot, SlotDied, Told},
     fault::Faults,
 };
 
@@ -58,8 +58,8 @@ pub(crate) struct Numbered {
     pub(crate) job: Box<Job>,
     /// The other end of the job's news.
     pub(crate) news: mpsc::Receiver<Progress>,
-    /// And of its failures.
-    pub(crate) failing: mpsc::Receiver<Failing>,
+    /// And of how it has ended before it is over.
+    pub(crate) early: mpsc::Receiver<Early>,
 }
 
 /// What it is handed while it works.
@@ -74,8 +74,8 @@ pub(crate) enum Handing {
 pub(crate) enum SlotNews {
     /// What a task has to say of how far it has come.
     Progressed { run: u64, progress: Progress },
-    /// It has failed, and waits for that to be stored.
-    Failing { run: u64, failing: Failing },
+    /// It has ended, and waits for that to be stored before it is over.
+    Early { run: u64, early: Early },
     /// A job that it was handed has begun.
     Began { run: u64 },
     /// The job that ran has ended, and how long it took, where it is known.
@@ -140,14 +140,14 @@ struct Teller<'a> {
 struct Listening {
     run: u64,
     news: mpsc::Receiver<Progress>,
-    failing: mpsc::Receiver<Failing>,
+    early: mpsc::Receiver<Early>,
 }
 
 impl Teller<'_> {
     /// Listens to what a job will say.
     fn listen(&mut self, numbered: Numbered) -> Given {
-        let Numbered { run, job, news, failing } = numbered;
-        self.runs.push_back(Listening { run, news, failing });
+        let Numbered { run, job, news, early } = numbered;
+        self.runs.push_back(Listening { run, news, early });
         Given { run, job: *job }
     }
 
@@ -202,12 +202,12 @@ impl Teller<'_> {
 
     /// What the run that has begun says next.
     async fn said(&mut self) -> Option<SlotNews> {
-        let Listening { run, news, failing } = self.runs.front_mut()?;
+        let Listening { run, news, early } = self.runs.front_mut()?;
         let run = *run;
         tokio::select! {
             biased;
             Some(progress) = news.recv() => Some(SlotNews::Progressed { run, progress }),
-            Some(failing) = failing.recv() => Some(SlotNews::Failing { run, failing }),
+            Some(early) = early.recv() => Some(SlotNews::Early { run, early }),
             else => None,
         }
     }

@@ -89,7 +89,7 @@ impl Context {
             deadline: None,
             orders: watch::channel(Order::Run).1,
             progress: mpsc::channel(1).0,
-            failing: mpsc::channel(1).0,
+            early: mpsc::channel(1).0,
         };
         Self::new(&job, None, None)
     }

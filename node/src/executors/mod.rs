@@ -24,7 +24,7 @@ use std::{
 use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
-use umbel_proto::{Invocation, Millis, Outcome, QueueName, TaskError, TaskName, TimeLimit, Value};
+use umbel_proto::{Invocation, Millis, Outcome, QueueName, TaskName, TimeLimit, Value};
 use umbel_scheduler::{TaskSpec, devices::Device};
 
 pub use self::{
@@ -116,8 +116,8 @@ pub struct Job {
     pub orders: watch::Receiver<Order>,
     /// Where states of its own go (`update_state`, progress). Bounded; what finds no room is dropped, and the task is never blocked.
     pub progress: mpsc::Sender<Progress>,
-    /// Where a failure goes that has to be stored before the run ends. Whoever sends one waits for the answer.
-    pub failing: mpsc::Sender<Failing>,
+    /// Where an ending goes that is to be stored before the run is over. Whoever sends one waits for the answer.
+    pub early: mpsc::Sender<Early>,
 }
 
 /// What a running task may be told. The later, the stronger.
@@ -152,14 +152,14 @@ pub struct Progress {
     pub meta: Value,
 }
 
-/// The task has failed, and the errbacks that its executor is about to call are to find that stored. An executor that sends it ends the
-/// run with [`Outcome::FailureTold`], or dies.
+/// How the task has ended whose run goes on: its executor is about to call handlers or errbacks, which are to find its result. An
+/// executor that sends it ends the run with [`Outcome::Stored`] or [`Outcome::FailureTold`] if it was stored, or dies.
 #[derive(Debug)]
-pub struct Failing {
-    /// The exception.
-    pub error: TaskError,
-    /// Told whether the failure is stored. Where it is not, or nobody answers any more, the run has lost its message, and no errback
-    /// may be called.
+pub struct Early {
+    /// The ending.
+    pub outcome: Box<Outcome>,
+    /// Told whether its results are stored. Where they are not, or nobody answers any more, the ending will store them if it still can;
+    /// no errback may be called.
     pub stored: oneshot::Sender<bool>,
 }
 

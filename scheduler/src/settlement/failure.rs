@@ -18,13 +18,12 @@ impl Run<'_> {
         self.fail_with(error, release)
     }
 
-    /// As [`Self::fail`], with the errbacks that its process has left, and without what [`failing`](super::failing) has `stored`.
+    /// As [`Self::fail`], with the errbacks that its process has left, and without what is `stored` by then ([`early`](super::early)).
     pub(super) fn fail_told(&self, error: TaskError, left: &[ErrbackLeft], stored: bool) -> Settlement {
         let release = self.release(&error);
         let mut settlement = self.fail_for_good(error, Errbacks::Left(left), release);
-        let effects = &mut settlement.effects;
-        if stored && effects.extract_if(.., |effect| matches!(effect, Effect::Store(_))).count() > 0 {
-            effects.insert(0, Effect::StoredBefore);
+        if stored {
+            settlement.stored_before();
         }
         settlement
     }

@@ -57,6 +57,13 @@ pub struct Settlement {
 }
 
 impl Settlement {
+    /// Leaves out the results: they are stored.
+    fn stored_before(&mut self) {
+        if self.effects.extract_if(.., |effect| matches!(effect, Effect::Store(_))).count() > 0 {
+            self.effects.insert(0, Effect::StoredBefore);
+        }
+    }
+
     /// Leaves all but what the broker is owed to somebody else, who writes it where the ledger cannot.
     pub fn leave(&mut self) {
         self.effects.retain(|effect| matches!(effect, Effect::Release(_)));
@@ -124,6 +131,11 @@ pub fn settle(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -
         Outcome::Success { value, children } => run.succeed(value, children),
         Outcome::Failure(error) => run.fail(error),
         Outcome::FailureTold { error, errbacks, stored } => run.fail_told(error, &errbacks, stored),
+        Outcome::Stored(outcome) => {
+            let mut settlement = settle(invocation, *outcome, context);
+            settlement.stored_before();
+            settlement
+        }
         Outcome::Retry(ask) => run.again(ask),
         Outcome::Ignore => run.silent(Release::Ack, Ending::Ignored),
         Outcome::Reject { requeue: true, .. } => run.requeue(),
@@ -180,12 +192,20 @@ pub fn started(invocation: &Invocation, context: Context<'_>, pid: u32) -> Optio
     Some(run.store(State::Started, Value::Map(meta.into_iter().collect()), None, Some(Vec::new())))
 }
 
-/// What a failure has to store before errbacks are called where the task failed, for they look at it: its own result and those of what
-/// was to follow it. It is not the ending, which is [`Outcome::FailureTold`]; whoever dies in between leaves the task to be run again.
-pub fn failing(invocation: &Invocation, error: &TaskError, context: Context<'_>) -> Vec<Effect> {
-    let mut effects = Run { invocation, context }.ended(&State::Failure, error);
+/// The results of an ending that are stored while its run goes on, for handlers and errbacks that look at them: those of the task and, where
+/// it failed, of what was to follow it. It is not the ending, which is [`Outcome::Stored`] or [`Outcome::FailureTold`]; whoever dies in
+/// between leaves the task to be run again.
+///
+/// `None` where that would look as if all was over: a stored SUCCESS is an ending for a ledger with `success_ends`, and there is
+/// something to send.
+pub fn early(invocation: &Invocation, outcome: Outcome, success_ends: bool, context: Context<'_>) -> Option<Vec<Effect>> {
+    let Settlement { mut effects, ending } = settle(invocation, outcome, context);
+    let sends = || effects.iter().any(|effect| matches!(effect, Effect::Publish(_) | Effect::OpenChord(_)));
+    if success_ends && matches!(ending, Ending::Succeeded { .. }) && sends() {
+        return None;
+    }
     effects.retain(|effect| matches!(effect, Effect::Store(_)));
-    effects
+    Some(effects)
 }
 
 /// The exception that stands for a workflow that cannot be sent on.

@@ -24,7 +24,7 @@ mod ahead;
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
-use umbel::executors::{Executor, Failing, Job, Opening, Order, Progress, Slot};
+use umbel::executors::{Early, Executor, Job, Opening, Order, Progress, Slot};
 use umbel_proto::{Invocation, Map, Outcome, QueueName, Signature, TaskError, TaskId, TaskName, TimeLimit, Value};
 use umbel_scheduler::TaskSpec;
 
@@ -77,7 +77,7 @@ pub struct Ends {
     /// Where it is told something.
     pub orders: watch::Sender<Order>,
     /// Where it tells of failures that are to be stored.
-    pub failing: mpsc::Receiver<Failing>,
+    pub early: mpsc::Receiver<Early>,
     progress: mpsc::Receiver<Progress>,
 }
 
@@ -98,7 +98,7 @@ fn job_with(executor: &dyn Executor, task: &str, args: &[Value], kwargs: &Map) -
     let id = TaskId::derive(task, "conformance");
     let (orders, receiver) = watch::channel(Order::Run);
     let (sender, progress) = mpsc::channel(16);
-    let (fails, failing) = mpsc::channel(1);
+    let (ends, early) = mpsc::channel(1);
     let job = Job {
         invocation: Arc::new(Invocation::new(name.clone(), id, args, kwargs).expect("plain arguments")),
         spec: executor.spec(&name).unwrap_or_else(|| Arc::new(TaskSpec::new(name))),
@@ -108,9 +108,9 @@ fn job_with(executor: &dyn Executor, task: &str, args: &[Value], kwargs: &Map) -
         deadline: None,
         orders: receiver,
         progress: sender,
-        failing: fails,
+        early: ends,
     };
-    (job, Ends { orders, failing, progress })
+    (job, Ends { orders, early, progress })
 }
 
 /// A call of one of the executor's tasks, without limits.

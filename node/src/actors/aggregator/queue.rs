@@ -24,7 +24,7 @@ pub(super) enum Then {
     Settled(Box<Settled>),
     /// Let the task start.
     Begun(Begun),
-    /// Let errbacks be called where the task failed: they will find that stored.
+    /// Let the run go on: whoever is called there will find that stored.
     Told(oneshot::Sender<bool>),
     /// Nothing.
     Noted,

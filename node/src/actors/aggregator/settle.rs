@@ -16,7 +16,7 @@ use super::{
     queue::{Pending, Resort, Settled, Then},
     telling::Settling,
 };
-use crate::{brokers::Held, claim::Claim, clock, executors::Failing, facts::Fact};
+use crate::{brokers::Held, claim::Claim, clock, executors::Early, facts::Fact};
 
 /// How long a message rests after a decision about it has panicked.
 const REST_MS: Millis = 1_000;
@@ -109,16 +109,21 @@ impl State {
         }
     }
 
-    /// What to write down of a failure while its task's errbacks are yet to be called. Where there is nothing to store, the fence is looked
-    /// at all the same.
-    pub(super) fn failing(&mut self, of: &Start, failing: Failing) -> Pending {
-        let Failing { error, stored } = failing;
+    /// What to write down of an ending while its run goes on; `None` when that has to wait. Where there is nothing to store, the fence is
+    /// looked at all the same.
+    pub(super) fn early(&mut self, of: &Start, early: Early) -> Option<Pending> {
+        let Early { outcome, stored } = early;
+        let success_ends = self.shared.ledger.takes_success_for_ended();
         let context = self.context_of(of);
-        let effects = guarded(|| settlement::failing(&of.invocation, &error, context)).unwrap_or_else(|panic| {
-            tracing::error!(task_id = %of.invocation.headers.id, "a failure cannot be written before its errbacks are called: {panic}");
-            Vec::new()
+        let effects = guarded(|| settlement::early(&of.invocation, *outcome, success_ends, context)).unwrap_or_else(|panic| {
+            tracing::error!(task_id = %of.invocation.headers.id, "an ending cannot be written before its run is over: {panic}");
+            None
         });
-        Pending { commit: Commit { fence: of.fence.clone(), effects }, then: Then::Told(stored) }
+        let Some(effects) = effects else {
+            let _ = stored.send(false);
+            return None;
+        };
+        Some(Pending { commit: Commit { fence: of.fence.clone(), effects }, then: Then::Told(stored) })
     }
 
     fn context_of<'a>(&'a mut self, start: &'a Start) -> Context<'a> {

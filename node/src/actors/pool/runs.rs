@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock,
-    executors::{Failing, Job, Order, Progress},
+    executors::{Early, Job, Order, Progress},
     facts::Fact,
 };
 
@@ -64,10 +64,10 @@ pub(super) enum EndedBy {
 
 impl EndedBy {
     /// The outcome of a run that was told to end. One that had succeeded by then has succeeded, one that has told of its failure
-    /// has failed, and what others have written down themselves stands.
+    /// has failed, and what is stored stands.
     fn outcome(self, outcome: Outcome) -> Outcome {
         match (self, outcome) {
-            (_, outcome @ (Outcome::Success { .. } | Outcome::FailureTold { .. } | Outcome::Delegated(_))) => outcome,
+            (_, outcome @ (Outcome::Success { .. } | Outcome::Stored(_) | Outcome::FailureTold { .. } | Outcome::Delegated(_))) => outcome,
             (Self::Revoke { signal }, Outcome::Revoked { signal: used, .. }) => {
                 Outcome::Revoked { terminated: true, signal: signal.or(used) }
             }
@@ -212,7 +212,7 @@ impl State {
         let limits = TimeLimit { hard_secs: call.hard_secs.or(own.hard_secs), soft_secs: call.soft_secs.or(own.soft_secs) };
         let (orders, listen) = watch::channel(Order::Run);
         let (progress, news) = mpsc::channel(NEWS_MAX);
-        let (fails, failing) = mpsc::channel(1);
+        let (ends, early) = mpsc::channel(1);
         let job = Box::new(Job {
             invocation: task.invocation.clone(),
             spec: task.spec.clone(),
@@ -222,9 +222,9 @@ impl State {
             deadline: None,
             orders: listen,
             progress,
-            failing: fails,
+            early: ends,
         });
-        (Ready { run, task, orders, limits }, Numbered { run, job, news, failing })
+        (Ready { run, task, orders, limits }, Numbered { run, job, news, early })
     }
 
     /// A task begins to run now.
@@ -262,7 +262,7 @@ impl State {
         for news in news {
             match news {
                 SlotNews::Progressed { run, progress } => self.progressed(index, run, progress),
-                SlotNews::Failing { run, failing } => self.failing(index, run, failing),
+                SlotNews::Early { run, early } => self.early(index, run, early),
                 SlotNews::Ended { run, outcome, took } => {
                     self.shared.faults.hit("pool.finished");
                     self.finished(index, run, *outcome, took);
@@ -288,10 +288,10 @@ impl State {
     }
 
     /// Who waits is told by the aggregator, or by nobody once the run is not here any more.
-    fn failing(&mut self, index: usize, run: u64, failing: Failing) {
+    fn early(&mut self, index: usize, run: u64, early: Early) {
         let aggregator = self.aggregator.clone();
         if let Some(running) = self.running(index, run) {
-            cast(&aggregator, AggregatorMsg::Failing { of: Start::new(&running.task, None), failing });
+            cast(&aggregator, AggregatorMsg::Early { of: Start::new(&running.task, None), early });
         }
     }
 

@@ -81,7 +81,7 @@ fn job(executor: &CommandExecutor, args: &[Value], kwargs: &[(&str, Value)]) -> 
         deadline: None,
         orders: heard,
         progress: to,
-        failing: mpsc::channel(1).0,
+        early: mpsc::channel(1).0,
     };
     Given { job, orders, progress }
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     child::Child,
-    failing::{self, Told as Failed},
+    early::{self, Told as Ended},
     frame::{Frame, Kind},
     outcome::Done,
     request::{self, Lost},
@@ -66,9 +66,9 @@ pub(super) struct Batch<'a> {
     hand: Hand,
     flights: VecDeque<Flight>,
     /// Endings that came before those of earlier runs, which come another way.
-    early: HashMap<u64, (Done, Frame)>,
-    /// The failure that the first one has told of.
-    failed: Option<Failed>,
+    ahead: HashMap<u64, (Done, Frame)>,
+    /// How the first one has ended that is not over yet.
+    ended: Option<Ended>,
     /// Since when the first one runs.
     since: Instant,
     /// When to look next.
@@ -85,8 +85,8 @@ impl<'a> Batch<'a> {
     pub(super) fn new(slot: &'a mut PythonSlot, child: Child, hand: Hand, first: Flight) -> Self {
         let now = Instant::now();
         let flights = VecDeque::from([first]);
-        let (early, failed, broken) = (HashMap::new(), None, None);
-        Self { slot, child, hand, flights, early, failed, since: now, look: now, wanted: false, retired: false, broken }
+        let (ahead, ended, broken) = (HashMap::new(), None, None);
+        Self { slot, child, hand, flights, ahead, ended, since: now, look: now, wanted: false, retired: false, broken }
     }
 
     /// Runs everything, and returns when nothing is left.
@@ -108,9 +108,9 @@ impl<'a> Batch<'a> {
                         None => return Ok(()),
                     }
                 },
-                stored = failing::answered(&mut self.failed) => {
+                stored = early::answered(&mut self.ended) => {
                     let mut answer = BytesMut::new();
-                    failing::answer(first.number, stored, &mut answer);
+                    early::answer(first.number, stored, &mut answer);
                     self.child.send(&answer).await;
                 }
                 order = next_order(&mut first.job.orders, first.heard) => {
@@ -219,8 +219,8 @@ impl<'a> Batch<'a> {
         let Some(first) = self.flights.front() else { return Ok(()) };
         match frame.kind {
             Kind::Progress => progress(&frame, &first.job),
-            Kind::Failing => self.failed = Some(Failed::read(&frame, &first.job).await?),
-            Kind::Called => self.failed.iter_mut().for_each(|failed| failed.called(&frame)),
+            Kind::Early => self.ended = Some(Ended::read(&frame, &first.job).await?),
+            Kind::Called => self.ended.iter_mut().for_each(|ended| ended.called(&frame)),
             Kind::Done => self.done(frame)?,
             other => return Err(format!("it sent {other:?} while it ran a task")),
         }
@@ -229,17 +229,17 @@ impl<'a> Batch<'a> {
 
     fn done(&mut self, frame: Frame) -> Result<(), String> {
         let done = Done::read(&frame)?;
-        self.early.insert(done.run, (done, frame));
+        self.ahead.insert(done.run, (done, frame));
         self.end_all();
         Ok(())
     }
 
     /// Ends what has ended, in order.
     fn end_all(&mut self) {
-        while let Some((done, frame)) = self.flights.front().and_then(|first| self.early.remove(&first.number)) {
+        while let Some((done, frame)) = self.flights.front().and_then(|first| self.ahead.remove(&first.number)) {
             let Some(Flight { run, job, .. }) = self.flights.pop_front() else { return };
             let (retire, took) = (done.retire, done.took.map(Duration::from_micros));
-            self.hand.tell(Told::Ended { run, outcome: Box::new(end(done, &frame, self.failed.take(), &job)), took });
+            self.hand.tell(Told::Ended { run, outcome: Box::new(end(done, &frame, self.ended.take(), &job)), took });
             if retire {
                 // It has received nothing else, and will not.
                 self.retired = true;
@@ -249,7 +249,7 @@ impl<'a> Batch<'a> {
             self.goes_on();
         }
         if self.flights.is_empty() {
-            self.early.clear();
+            self.ahead.clear();
         }
         if self.wanted && self.flights.len() < 2 {
             self.give_back();
@@ -298,7 +298,7 @@ impl<'a> Batch<'a> {
             let lost = Lost { limit: job.limits.hard_secs, detail: String::new() };
             giving_back(&mut self.hand, self.slot.tell_of(&job, &lost)).await;
         }
-        let outcome = self.failed.map_or_else(revoked, |failed| failed.outcome(&job));
+        let outcome = self.ended.map_or_else(revoked, |ended| ended.outcome(&job));
         self.hand.tell(Told::Ended { run, outcome: Box::new(outcome), took: None });
         Ok(())
     }
@@ -334,12 +334,12 @@ impl<'a> Batch<'a> {
         }
         let lost = Lost { limit: None, detail };
         giving_back(&mut self.hand, self.slot.tell_of(&job, &lost)).await;
-        let outcome = self.failed.map_or_else(|| lost.outcome(), |failed| failed.outcome(&job));
+        let outcome = self.ended.map_or_else(|| lost.outcome(), |ended| ended.outcome(&job));
         self.hand.tell(Told::Ended { run, outcome: Box::new(outcome), took: None });
         for Flight { run, number, mut job, .. } in self.flights {
             job.begins(clock::now());
             self.hand.tell(Told::Began(run));
-            let outcome = match self.early.remove(&number) {
+            let outcome = match self.ahead.remove(&number) {
                 Some((done, frame)) => end(done, &frame, None, &job),
                 None => {
                     giving_back(&mut self.hand, self.slot.tell_of(&job, &lost)).await;

@@ -38,7 +38,7 @@ pub(super) enum Kind {
     Look = 5,
     /// To a process: another one was killed at a hard limit, or has died, while it ran a task; those who listen are to hear of it.
     Lost = 6,
-    /// To a process: whether the failure that it has told of is stored.
+    /// To a process: whether the ending that it has told of before its run is over is stored.
     Stored = 7,
     /// To a process: run a task, whose frame comes over the other socket.
     Large = 8,
@@ -64,8 +64,8 @@ pub(super) enum Kind {
     Log = 23,
     /// From a process with django-celery-beat's tables: the rows, if they have changed.
     Looked = 24,
-    /// From a process: a task has failed, and errbacks are about to be called there.
-    Failing = 25,
+    /// From a process: a task has ended, and handlers or errbacks are about to be called there.
+    Early = 25,
     /// From a process: one of them has been called.
     Called = 26,
 }
@@ -92,7 +92,7 @@ impl Kind {
             22 => Self::Progress,
             23 => Self::Log,
             24 => Self::Looked,
-            25 => Self::Failing,
+            25 => Self::Early,
             26 => Self::Called,
             _ => return None,
         })

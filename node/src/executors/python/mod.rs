@@ -13,8 +13,9 @@
 //! signals, handlers, retries), and tells how it ended. Storing results, sending successors, counting chords and
 //! acknowledging are the node's. What user code sends by itself goes through the application's own producer.
 //!
-//! Errbacks that are called in the process of the failed task ([`failing`]) are called when its failure is stored, and not where the run
-//! has lost its message meanwhile. That is a question to the node and its answer, which only tasks with such errbacks ask.
+//! Handlers and listeners of the application that are called at a task's end find its result: it is stored before ([`early`]). Errbacks
+//! that are called in the process of the failed task are not where the run has lost its message meanwhile. That is a question to the node
+//! and its answer, which only tasks with such handlers, listeners or errbacks ask.
 //!
 //! Where the node has devices, a process is told of its slot's (`CUDA_VISIBLE_DEVICES`) right after the fork, before anything of the
 //! application runs in it. The template has loaded the application by then and saw what the node sees.
@@ -26,7 +27,7 @@
 mod batch;
 mod child;
 mod deciding;
-mod failing;
+mod early;
 mod frame;
 pub mod interpreter;
 mod lines;

@@ -20,7 +20,7 @@ use umbel_proto::{Outcome, TaskError};
 
 use super::{
     child::Child,
-    failing::{self, Told},
+    early::{self, Told},
     frame::{self, Frame, Kind, Whose},
     nursery::{Nursery, Pool},
     outcome::Done,
@@ -141,7 +141,7 @@ impl Driver {
                     self.doomed.insert(number, Instant::now() + END_WITHIN);
                 }
             }
-            Said::Stored { number, stored } => failing::answer(number, stored, bytes),
+            Said::Stored { number, stored } => early::answer(number, stored, bytes),
             Said::Gone { number } => {
                 if self.runs.remove(&number).is_some() {
                     frame::pack(Kind::Order, format!("{{\"run\":{number},\"order\":\"terminate\"}}").as_bytes(), b"", bytes);
@@ -175,8 +175,8 @@ impl Driver {
         }
         let news = if done { self.runs.remove(&run) } else { self.runs.get(&run).cloned() };
         if let Some(news) = news {
-            // A slot that is behind loses news, never a failure or the end, which come once.
-            let once = done || frame.kind == Kind::Failing;
+            // A slot that is behind loses news, never an ending, which comes once.
+            let once = done || frame.kind == Kind::Early;
             let _ = if once { news.send(News::Frame(frame)).await } else { news.try_send(News::Frame(frame)).or(Ok(())) };
         }
     }
@@ -259,8 +259,8 @@ impl Slot for SharedSlot {
                     };
                     match frame.kind {
                         Kind::Progress => progress(&frame, &job),
-                        Kind::Failing => match Told::read(&frame, &job).await {
-                            Ok(failure) => told = Some(failure),
+                        Kind::Early => match Told::read(&frame, &job).await {
+                            Ok(ended) => told = Some(ended),
                             Err(detail) => return Ok(Outcome::WorkerLost { detail }),
                         },
                         Kind::Called => told.iter_mut().for_each(|told| told.called(&frame)),
@@ -279,7 +279,7 @@ impl Slot for SharedSlot {
                         _ => {}
                     }
                 }
-                stored = failing::answered(&mut told) => {
+                stored = early::answered(&mut told) => {
                     self.0.0.send(Said::Stored { number, stored }).await.map_err(|_| gone())?;
                 }
                 order = next_order(&mut orders, heard) => {

@@ -4,7 +4,7 @@
 //! process begins by itself (`batch.rs`). **What it sends on.** The outcomes, and progress. **What bounds it.** One run, and
 //! what it is handed. A process that has run as many tasks as it may, or has been killed for its task's sake, is replaced by
 //! another before the next run; the nursery has one waiting, unless slots have devices. **When the process dies** under a task,
-//! that is the outcome, unless the task had failed before ([`failing`](super::failing)): the slot lives on with another
+//! that is the outcome, unless the task had ended before ([`early`](super::early)): the slot lives on with another
 //! process, which tells those who listen in Python of the loss (`bootstrap/requests.py`). **When the slot dies**, or a run is
 //! dropped, so does the process.
 
@@ -25,7 +25,7 @@ use umbel_proto::{Limits, Outcome, TaskError, codec::Serializer};
 use super::{
     batch::{Batch, Flight},
     child::{Child, Working},
-    failing::Told as Failed,
+    early::Told as Ended,
     frame::{Frame, Kind},
     nursery::{Nursery, Pool},
     outcome::Done,
@@ -165,9 +165,9 @@ impl Slot for PythonSlot {
     }
 }
 
-/// How a run ended whose process says so. Once its failure is stored, that is how.
-pub(super) fn end(done: Done, frame: &Frame, told: Option<Failed>, job: &Job) -> Outcome {
-    match told.filter(Failed::is_stored) {
+/// How a run ended whose process says so. Once that is stored, that is how.
+pub(super) fn end(done: Done, frame: &Frame, told: Option<Ended>, job: &Job) -> Outcome {
+    match told.filter(Ended::is_stored) {
         Some(told) => told.outcome(job),
         None => done.outcome(frame),
     }

@@ -50,7 +50,7 @@ class Run:
         self.message = None
         # Whether its function is called, for a pool that wants to know.
         self.begun = delegated
-        # Whether its soft limit is not for what comes now: its failure is about to be stored, or a hook is called.
+        # Whether its soft limit is not for what comes now: its ending is about to be stored, or a hook is called.
         self.failed = False
 
 
@@ -225,16 +225,16 @@ class Host:
         self.spoke = True
         self.channel.send(wire.PROGRESS, {"run": run.number, "state": state}, json_dumps(meta).encode())
 
-    def store(self, failing):
-        """Has the node store a failure; whether it has."""
+    def store(self, early):
+        """Has the node store an ending; whether it has."""
         self.spoke = True
-        self.channel.send(wire.FAILING, failing.head, failing.payload)
+        self.channel.send(wire.EARLY, early.head, early.payload)
         while True:
             frame = self.channel.receive()
             if frame is None:
                 return False
             kind, head, _ = frame
-            if kind == wire.STORED and head["run"] == failing.run.number:
+            if kind == wire.STORED and head["run"] == early.run.number:
                 return head["stored"]
 
     def is_spent(self):

@@ -185,11 +185,11 @@ class Loop:
         self.running[driven.run.number] = (task, driven)
         return await task
 
-    async def store(self, failing):
-        """Has the node store a failure; whether it has."""
-        number = failing.run.number
+    async def store(self, early):
+        """Has the node store an ending; whether it has."""
+        number = early.run.number
         answer = self.answers[number] = self.loop.create_future()
-        self.channel.send(wire.FAILING, failing.head, failing.payload)
+        self.channel.send(wire.EARLY, early.head, early.payload)
         try:
             while True:
                 try:
@@ -344,14 +344,14 @@ class Threads:
 
         return begin
 
-    def store(self, failing):
-        """Has the node store a failure; whether it has."""
-        number = failing.run.number
+    def store(self, early):
+        """Has the node store an ending; whether it has."""
+        number = early.run.number
         answer = queue.SimpleQueue()
         with self.lock:
             self.answers[number] = answer
         try:
-            self.channel.send(wire.FAILING, failing.head, failing.payload)
+            self.channel.send(wire.EARLY, early.head, early.payload)
             return answer.get()
         finally:
             with self.lock:

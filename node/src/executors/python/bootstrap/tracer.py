@@ -4,8 +4,8 @@ What user code can see is Celery's: the request, the signals, the handlers of th
 the end of a run is told to the node, which stores results, sends successors and counts chords.
 
 A tracer is a generator that stops where the task's function is to be called, so that functions, coroutines and functions on
-threads go through the same code. It is given the function's value, or its exception, and returns an `Ending`. It stops once more, with a
-`Failing`, where errbacks are to be called, and is told whether they may be.
+threads go through the same code. It is given the function's value, or its exception, and returns an `Ending`. It stops once more, with an
+`Early`, where handlers, signals or errbacks of the application are to be called, and is told whether the result is stored.
 """
 
 import contextvars
@@ -14,6 +14,8 @@ import logging
 import sys
 from datetime import timedelta
 from functools import partial, wraps
+from time import monotonic
+from weakref import ref
 
 from billiard.einfo import ExceptionInfo
 from celery import signals, states
@@ -37,6 +39,9 @@ logger = logging.getLogger("celery.app.trace")
 # 5.7's requests have them under their own names as well.
 HAS_LIMITS = hasattr(Context, "time_limit")
 
+# And 5.7's `task_success` tells how long a task took.
+HAS_RUNTIME = "runtime" in signals.task_success.providing_args
+
 clear_traceback = getattr(trace, "traceback_clear", lambda exc: None)
 
 # The keys of a request that are no headers of the user's own (`celery/app/task.py::Context._get_custom_headers`).
@@ -53,14 +58,26 @@ class Ending:
         self.head, self.payload, self.state, self.retval = head, payload, state, retval
 
 
-class Failing:
-    """A failure that is to be stored before the errbacks that are called here are called: they may look at it."""
+class Early:
+    """An ending that is to be stored before the handlers, signals and errbacks that follow it here: they may look at it."""
 
     __slots__ = ("head", "payload", "run")
 
-    def __init__(self, run, payload, **head):
-        head["run"] = run.number
-        self.run, self.payload, self.head = run, payload, head
+    def __init__(self, run, ending, **head):
+        self.run, self.payload, self.head = run, ending.payload, {**ending.head, **head, "run": run.number}
+
+
+# Who listens to signals and looks at no results: Celery's own fix-ups, and integrations that trace.
+OBSERVERS = ("celery.", "umbel_bootstrap.", "sentry_sdk.", "opentelemetry.", "ddtrace.", "newrelic.")
+
+
+def is_heard(signal):
+    """Whether the application listens to a signal."""
+    for _, receiver in signal.receivers:
+        function = receiver() if isinstance(receiver, ref) else receiver
+        if function is not None and not (getattr(function, "__module__", None) or "").startswith(OBSERVERS):
+            return True
+    return False
 
 
 def custom_headers(request):
@@ -106,7 +123,7 @@ def build_tracer(name, task, loader, hostname, app):
         context = make_context(request, args, kwargs)
         context._umbel_run = run
         tasks, requests = push_task(task), push_request(context)
-        ending = None
+        ending, begun = None, monotonic()
         try:
             if prerun.receivers:
                 prerun.send(sender=task, task_id=uuid, task=task, args=args, kwargs=kwargs)
@@ -124,16 +141,19 @@ def build_tracer(name, task, loader, hostname, app):
                 ending = replaced(exc, context) if isinstance(exc, takeover.Replaced) else Ending("ignore", states.IGNORED, exc)
                 clear_traceback(exc)
             except Retry as exc:
-                ending = retried(task, context, run, exc)
+                ending = yield from retried(task, context, run, exc, "on_retry" in handlers or is_heard(postrun))
                 clear_traceback(exc)
             except Exception as exc:
-                ending = yield from failed(task, context, run, exc)
+                ending = yield from failed(task, context, run, exc, "on_failure" in handlers or after_return or is_heard(postrun))
                 clear_traceback(exc)
             else:
+                took = {"runtime": monotonic() - begun} if HAS_RUNTIME else {}
+                if (on_success or after_return or is_heard(success) or is_heard(postrun)) and not is_ignored(task, context):
+                    yield from stored(run, ending)
                 if on_success:
                     guard(on_success, value, uuid, args, kwargs)
                 if success.receivers:
-                    success.send(sender=task, result=value)
+                    success.send(sender=task, result=value, **took)
             if run.attempt is not None:
                 send_attempt(run)
             if after_return and ending.state not in trace.IGNORE_STATES:
@@ -262,22 +282,40 @@ def succeeded(value, task, context, serializer):
 
 def is_wanted(task, context):
     """Whether a task's value goes anywhere; Celery does not serialize one that does not (`celery/backends/base.py::mark_as_done`)."""
-    if context.callbacks or context.chain or context.chord:
-        return True
+    return bool(context.callbacks or context.chain or context.chord) or not is_ignored(task, context)
+
+
+def is_ignored(task, context):
+    """Whether nobody wants the task's result."""
     ignored = context.__dict__.get("ignore_result")
     ignored = task.ignore_result if ignored is None else ignored
-    return not (ignored or isinstance(task.backend, DisabledBackend))
+    return ignored or isinstance(task.backend, DisabledBackend)
 
 
-def failed(task, context, run, original):
+def stored(run, ending, **head):
+    """Has the node store an ending before its run is over; whether it has. A soft limit is not for what follows."""
+    run.failed = True
+    done = yield Early(run, ending, **head)
+    if done:
+        # It need not cross once more.
+        ending.payload = b""
+    return done
+
+
+def failed(task, context, run, original, is_followed):
     """FAILURE: the errbacks that are called here, the handlers, the signal (`celery/app/trace.py::handle_failure`)."""
     exc = get_pickleable_exception(original)
     if exc.__traceback__ is None:
         exc.__traceback__ = sys.exc_info()[2]
     einfo = ExceptionInfo((get_pickleable_etype(type(original)), exc, exc.__traceback__))
-    payload = json_dumps(exception(exc)).encode()
-    if context.errbacks:
-        yield from call_errbacks(task.app, context, run, exc, einfo.traceback, payload)
+    expected = bool(task.throws) and isinstance(original, task.throws)
+    ending = Ending("failure", states.FAILURE, exc, json_dumps(exception(exc)).encode(), expected=expected, traceback=einfo.traceback)
+    errbacks = Errbacks(task.app, context) if context.errbacks else None
+    if errbacks and errbacks.here:
+        if (yield from stored(run, ending, new=errbacks.new)):
+            errbacks.call(run, exc, einfo.traceback)
+    elif (is_followed or is_heard(signals.task_failure)) and (not is_ignored(task, context) or task.store_errors_even_if_ignored):
+        yield from stored(run, ending)
     guard(task.on_failure, exc, context.id, context.args, context.kwargs, einfo)
     signals.task_failure.send(
         sender=task,
@@ -288,29 +326,30 @@ def failed(task, context, run, original):
         traceback=exc.__traceback__,
         einfo=einfo,
     )
-    expected = bool(task.throws) and isinstance(original, task.throws)
-    return Ending("failure", states.FAILURE, exc, payload, expected=expected, traceback=einfo.traceback)
+    return ending
 
 
-def retried(task, context, run, exc):
+def retried(task, context, run, exc, is_followed):
     """RETRY: what the task has said of its next attempt."""
     einfo = ExceptionInfo((type(exc), exc, exc.__traceback__))
     attempt = None
     if run.attempt is not None and run.attempt.signature is exc.sig:
         attempt, run.attempt = run.attempt, None
-    guard(task.on_retry, exc.exc, context.id, context.args, context.kwargs, einfo)
-    signals.task_retry.send(sender=task, request=context, reason=exc, einfo=einfo)
     said = {"error": exception(exc.exc) if isinstance(exc.exc, BaseException) else None}
     # One that was raised by hand, as a task may, asks for an attempt as this one, and nobody has counted.
     if attempt is not None:
         said.update(args=attempt.args, kwargs=attempt.kwargs, options=attempt.options, counted=True)
     try:
         head = {"traceback": einfo.traceback, "countdown": delay(task.app, exc.when)}
-        payload = json_dumps(said).encode()
+        ending = Ending("retry", states.RETRY, exc, json_dumps(said).encode(), **head)
     except Exception as error:
-        raised = Reject(error, requeue=False)
-        return Ending("reject", states.REJECTED, raised, requeue=False, reason=str(error))
-    return Ending("retry", states.RETRY, exc, payload, **head)
+        ending = Ending("reject", states.REJECTED, Reject(error, requeue=False), requeue=False, reason=str(error))
+    else:
+        if (is_followed or is_heard(signals.task_retry)) and not is_ignored(task, context):
+            yield from stored(run, ending)
+    guard(task.on_retry, exc.exc, context.id, context.args, context.kwargs, einfo)
+    signals.task_retry.send(sender=task, request=context, reason=exc, einfo=einfo)
+    return ending
 
 
 def delay(app, when):
@@ -338,28 +377,29 @@ def replaced(exc, context):
     return Ending("replace", states.IGNORED, exc, json_dumps(exc.signature).encode())
 
 
-def call_errbacks(app, request, run, exc, traceback, error):
-    """Calls the errbacks that take more than the failed id, once the failure is stored, and tells the node of each: it sends the others
-    (`celery/backends/base.py::_call_task_errbacks`, but one that raises harms no other and not the result)."""
-    errbacks = [app.signature(signature) for signature in request.errbacks]
-    for errback in errbacks:
-        if not errback._app:
-            errback._app = app
-    new = [number for number, errback in enumerate(errbacks) if is_new_style(app, errback)]
-    # A coroutine's place is on the event loop, so the node sends it.
-    here = [number for number in new if not is_coroutine(errbacks[number].type)]
-    if not here:
-        return
-    run.failed = True
-    if not (yield Failing(run, error, new=new, traceback=traceback)):
-        return
-    for number in here:
-        errback = errbacks[number]
-        try:
-            errback(request, exc, traceback)
-        except Exception:
-            logger.exception("the errback %s of task %s raised", errback.task, request.id)
-        run.host.channel.send(wire.CALLED, {"run": run.number, "errback": number})
+class Errbacks:
+    """The errbacks of a task that has failed. Those that take more than the failed id are called here, once the failure is stored; the
+    node is told of each, and sends the others (`celery/backends/base.py::_call_task_errbacks`, but one that raises harms no other and
+    not the result)."""
+
+    def __init__(self, app, request):
+        self.request, self.all = request, [app.signature(signature) for signature in request.errbacks]
+        for errback in self.all:
+            if not errback._app:
+                errback._app = app
+        self.new = [number for number, errback in enumerate(self.all) if is_new_style(app, errback)]
+        # A coroutine's place is on the event loop, so the node sends it.
+        self.here = [number for number in self.new if not is_coroutine(self.all[number].type)]
+
+    def call(self, run, exc, traceback):
+        """Calls those whose place is here."""
+        for number in self.here:
+            errback = self.all[number]
+            try:
+                errback(self.request, exc, traceback)
+            except Exception:
+                logger.exception("the errback %s of task %s raised", errback.task, self.request.id)
+            run.host.channel.send(wire.CALLED, {"run": run.number, "errback": number})
 
 
 def is_coroutine(task):

@@ -21,7 +21,7 @@ VERSION = 1
 FORK, RUN, ORDER, STOP, LOOK, LOST, STORED, LARGE, SERVING, DECIDED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 # To the node.
 LOADED, FAILED, FORKED, EXITED, READY, DONE, PROGRESS, LOG, LOOKED = 16, 17, 18, 19, 20, 21, 22, 23, 24
-FAILING, CALLED = 25, 26
+EARLY, CALLED = 25, 26
 
 # As the node's own bound (`frame.rs`); a larger frame is a broken peer.
 FRAME_MAX = 256 << 20
