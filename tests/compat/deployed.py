@@ -15,10 +15,10 @@ import time
 
 from celery import Celery, bootsteps
 from celery.exceptions import Retry, SoftTimeLimitExceeded
-from celery.signals import after_setup_logger, after_setup_task_logger
+from celery.signals import after_setup_logger, after_setup_task_logger, heartbeat_sent, worker_ready
 from celery.utils.log import get_task_logger
 
-from waiting import WAIT
+from waiting import WAIT, soon
 
 app = Celery("deployed", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
 app.conf.update(broker_connection_retry_on_startup=True, worker_disable_rate_limits=True)
@@ -48,6 +48,14 @@ class Redacts(logging.Filter):
 def set_up(logger, **more):
     for handler in logger.handlers:
         handler.addFilter(Redacts())
+
+
+@worker_ready.connect
+@heartbeat_sent.connect
+def lives(signal, **more):
+    """As probes of orchestrators have it: a file that says that the worker lives."""
+    with open(os.environ["RUNS"] + ".alive", "a") as file:
+        print(signal.name, file=file)
 
 
 @app.task(name="rare", rate_limit="1/m")
@@ -99,6 +107,12 @@ def end(result):
         return type(error).__name__
 
 
+def alive():
+    with open(os.environ["RUNS"] + ".alive") as file:
+        lines = file.read().splitlines()
+    return lines[:3] if len(lines) > 2 else None
+
+
 def by_hand():
     return [end(asks.delay()), len(open(os.environ["RUNS"]).readlines())]
 
@@ -110,5 +124,6 @@ if __name__ == "__main__":
         "by_hand": by_hand(),
         "becomes_float": end(becomes_float.delay(1)),
         "looks": end(looks.delay()),
+        "alive": soon("it lives", alive),
     }
     json.dump(told, sys.stdout)

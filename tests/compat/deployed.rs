@@ -12,8 +12,8 @@ use umbel_tests::{
 use super::told;
 
 /// Goal: the command line's limits hold for Python's tasks, rate limits can be off, attempts that are asked for by hand are counted,
-/// arguments keep their types, the application finds itself in a worker, its filters see what is logged, of what does nothing here the
-/// log tells, and a setting alone asks for TLS.
+/// arguments keep their types, the application finds itself in a worker, its filters see what is logged, it hears that
+/// the worker lives, of what does nothing here the log tells, and a setting alone asks for TLS.
 #[test]
 fn an_application_finds_what_it_is_used_to() {
     for version in VERSIONS {
@@ -31,6 +31,7 @@ fn an_application_finds_what_it_is_used_to() {
             "limits": ["told", "TimeLimitExceeded"],
             "by_hand": ["MaxRetriesExceededError", 3],
             "becomes_float": "1.0",
+            "alive": ["worker_ready", "heartbeat_sent", "heartbeat_sent"],
             "looks": ["celery", "-A", "deployed", "worker"],
         });
         assert_eq!(told, expected, "{said}");

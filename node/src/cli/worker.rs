@@ -209,7 +209,7 @@ pub(super) fn run_with(
         let running = serve::start(&config, &plan, backbone, NativeExecutor::builder().build(), store, app.as_ref()).await?;
         banner(&config, &plan, &broker.to_string(), &running, app.as_ref(), screen);
         if let Some(app) = &app {
-            app.executor.serves();
+            app.executor.serves(running.node.broker_link());
         }
         running.until_told(&config, place, screen).await
     });

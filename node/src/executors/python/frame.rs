@@ -46,6 +46,8 @@ pub(super) enum Kind {
     Serving = 9,
     /// To a process: how a task has ended that no process tells of, to be stored, or for those who listen.
     Decided = 10,
+    /// To the template: the node lives and has its broker; those who listen are to hear of it.
+    Heartbeat = 11,
     /// From the template: the application is loaded, and this is what it says.
     Loaded = 16,
     /// From the template: the application cannot be loaded.
@@ -83,6 +85,7 @@ impl Kind {
             8 => Self::Large,
             9 => Self::Serving,
             10 => Self::Decided,
+            11 => Self::Heartbeat,
             16 => Self::Loaded,
             17 => Self::Failed,
             18 => Self::Forked,

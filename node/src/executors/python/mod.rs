@@ -44,6 +44,7 @@ mod template;
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use umbel_proto::{TaskName, TimeLimit};
 use umbel_scheduler::TaskSpec;
 
@@ -52,7 +53,10 @@ pub use report::{AppEntry, AppReport, AppRoute, AppRow, AppSchedule, AppTask};
 pub use tables::{LookError, Looked, PythonTables, Ran};
 pub use template::StartError;
 
-use crate::executors::{Executor, Hearer, Opening, Slot, SlotDied};
+use crate::{
+    actors::link::Link,
+    executors::{Executor, Hearer, Opening, Slot, SlotDied},
+};
 use deciding::Teller;
 use nursery::{Nursery, Pool};
 use shared::Shared;
@@ -185,9 +189,10 @@ impl PythonExecutor {
         PythonTables::new(self.0.nursery.clone())
     }
 
-    /// Says that the node takes work now, to those who listen in Python (`worker_ready`).
-    pub fn serves(&self) {
-        self.0.nursery.serves();
+    /// Says that the node takes work now, to those who listen in Python (`worker_ready`), and from then on that it lives and that
+    /// `broker` answers (`heartbeat_sent`).
+    pub fn serves(&self, broker: watch::Receiver<Link>) {
+        self.0.nursery.serves(broker);
     }
 
     /// Ends all processes, once what runs in them has ended or was dropped, and returns when they are gone.

@@ -26,7 +26,7 @@ use tokio::{
     io::Interest,
     net::UnixStream,
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
 use umbel_scheduler::devices::Device;
 
@@ -38,7 +38,7 @@ use super::{
     template::{Start, StartError, Template},
 };
 use crate::{
-    actors::chance::Backoff,
+    actors::{chance::Backoff, events::BEAT, link::Link},
     executors::{Opening, SlotDied},
 };
 
@@ -90,8 +90,8 @@ impl Pool {
 pub(super) struct Nursery {
     asks: mpsc::Sender<Ask>,
     end: watch::Sender<bool>,
-    /// Whether the node takes work.
-    serves: watch::Sender<bool>,
+    /// Whether the node takes work, and whether its broker answers.
+    serves: watch::Sender<Option<watch::Receiver<Link>>>,
     /// Closed when everything has ended.
     ended: watch::Receiver<()>,
 }
@@ -120,17 +120,19 @@ impl Nursery {
     pub(super) async fn start(start: Start) -> Result<(Self, AppReport), StartError> {
         let (template, report) = Template::start(&start).await?;
         let (asks, asked) = mpsc::channel(ASKERS);
-        let ((end, told), (serves, serving), (alive, ended)) = (watch::channel(false), watch::channel(false), watch::channel(()));
+        let ((end, told), (serves, serving), (alive, ended)) = (watch::channel(false), watch::channel(None), watch::channel(()));
+        let beats = report.hears_heartbeats;
         crate::task::spawn(async move {
-            keep(start, template, asked, told, serving).await;
+            keep(start, template, asked, told, Heart { serving, beats }).await;
             drop(alive);
         });
         Ok((Self { asks, end, serves, ended }, report))
     }
 
-    /// Has the template tell that the node takes work, and each that takes its place.
-    pub(super) fn serves(&self) {
-        self.serves.send_replace(true);
+    /// Has the template tell that the node takes work, and each that takes its place, and then now and again that it lives, for as long as
+    /// its broker does.
+    pub(super) fn serves(&self, broker: watch::Receiver<Link>) {
+        self.serves.send_replace(Some(broker));
     }
 
     /// Has everything end by itself, and returns when it has.
@@ -163,17 +165,11 @@ impl Nursery {
 }
 
 /// The nursery's whole life.
-async fn keep(
-    start: Start,
-    mut template: Template,
-    mut asks: mpsc::Receiver<Ask>,
-    mut end: watch::Receiver<bool>,
-    mut serving: watch::Receiver<bool>,
-) {
+async fn keep(start: Start, mut template: Template, mut asks: mpsc::Receiver<Ask>, mut end: watch::Receiver<bool>, mut heart: Heart) {
     let mut backoff = Backoff::new();
     loop {
         let mut keeper = Keeper::default();
-        match keeper.serve(&mut template, &mut asks, &mut end, &mut serving).await {
+        match keeper.serve(&mut template, &mut asks, &mut end, &mut heart).await {
             Served::Released => {
                 drop(keeper);
                 return template.end().await;
@@ -192,6 +188,34 @@ async fn keep(
             }
         };
         backoff = Backoff::new();
+    }
+}
+
+/// What the template is told of the node.
+struct Heart {
+    serving: watch::Receiver<Option<watch::Receiver<Link>>>,
+    /// Whether anybody listens to more than that it takes work.
+    beats: bool,
+}
+
+impl Heart {
+    /// Waits until it is time to say that.
+    async fn has_to_say(&mut self, what: Kind, every: &mut Interval) {
+        let Ok(broker) = self.serving.wait_for(Option::is_some).await.map(|serving| serving.clone()) else {
+            return std::future::pending().await;
+        };
+        if what == Kind::Serving {
+            return;
+        }
+        if !self.beats {
+            return std::future::pending().await;
+        }
+        loop {
+            every.tick().await;
+            if broker.as_ref().is_some_and(|broker| broker.borrow().is_up()) {
+                return;
+            }
+        }
     }
 }
 
@@ -253,18 +277,20 @@ impl Keeper {
         template: &mut Template,
         asks: &mut mpsc::Receiver<Ask>,
         end: &mut watch::Receiver<bool>,
-        serving: &mut watch::Receiver<bool>,
+        heart: &mut Heart,
     ) -> Served {
-        let mut says = true;
+        let mut says = Kind::Serving;
+        let mut every = interval(BEAT);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let late = self.held.front().map(|(until, _)| *until);
             tokio::select! {
                 () = told(end) => return Served::Released,
-                () = told(serving), if says => {
-                    says = false;
-                    if let Err(error) = template.send(Kind::Serving).await {
+                () = heart.has_to_say(says, &mut every) => {
+                    if let Err(error) = template.send(says).await {
                         return Served::Died(error.to_string());
                     }
+                    says = Kind::Heartbeat;
                 }
                 () = at(late) => self.clear(),
                 frame = template.frames.next() => match frame {

@@ -57,6 +57,7 @@ def main(sock, start):
         told["knows_backend"] = delegate.knows_backend(app, start["schemes"])
         told["ends_everything"] = delegate.ends_everything(app, start["schemes"])
         told["own_backends"] = [name for name, task in app.tasks.items() if delegate.has_own_backend(task)]
+        told["hears_heartbeats"] = bool(signals.heartbeat_sent.receivers)
         told["hears_revoked"] = bool(signals.task_revoked.receivers)
         told["tables"] = tables.installed()
     except BaseException as error:
@@ -154,6 +155,8 @@ class Template:
                 self.stop()
             elif kind == wire.SERVING:
                 signals.worker_ready.send(sender=self.worker)
+            elif kind == wire.HEARTBEAT:
+                signals.heartbeat_sent.send(sender=self.worker)
             frame = self.channel.parse()
             if frame is None:
                 return True
