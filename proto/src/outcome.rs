@@ -27,8 +27,13 @@ pub enum Outcome {
         /// Whether the failure is known to be stored.
         stored: bool,
     },
-    /// As the outcome within, whose results the executor has had stored before the run was over.
-    Stored(Box<Outcome>),
+    /// As the outcome within, which the executor has told of before the run was over.
+    Told {
+        /// The outcome.
+        outcome: Box<Outcome>,
+        /// Whether its results are known to be stored.
+        stored: bool,
+    },
     /// The task asks to be run again (`Task.retry`, `autoretry_for`).
     Retry(Retry),
     /// The task asks that nothing be stored (`celery.exceptions.Ignore`).
@@ -62,6 +67,16 @@ pub enum Outcome {
         /// How, for a person: `signal 9 (SIGKILL)`.
         detail: String,
     },
+}
+
+impl Outcome {
+    /// The same, whenever it was told.
+    pub fn plain(&self) -> &Self {
+        match self {
+            Self::Told { outcome, .. } => outcome.plain(),
+            outcome => outcome,
+        }
+    }
 }
 
 /// An errback that its failed task's executor has not called.

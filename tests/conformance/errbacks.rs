@@ -201,12 +201,10 @@ async fn who_dies_in_a_handler_has_told() {
                     early.stored.send(answer).unwrap();
                 }
             });
-            let outcome = match (answer, outcome.unwrap()) {
-                (Some(true), Outcome::Stored(outcome)) => *outcome,
-                (Some(false) | None, outcome) => outcome,
-                (answer, outcome) => panic!("{pool}, {answer:?}: {outcome:?}"),
-            };
-            assert!(matches!(&outcome, Outcome::Success { value, .. } if *value == 1i64.into()), "{pool}, {answer:?}: {outcome:?}");
+            let outcome = outcome.unwrap();
+            let Outcome::Told { outcome, stored } = &outcome else { panic!("{pool}, {answer:?}: {outcome:?}") };
+            assert_eq!(*stored, answer == Some(true), "{pool}");
+            assert!(matches!(&**outcome, Outcome::Success { value, .. } if *value == 1i64.into()), "{pool}, {answer:?}: {outcome:?}");
         }
     }
 }

@@ -25,7 +25,7 @@ use std::{
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::time::{Duration, Instant};
 use tokio_util::task::AbortOnDropHandle;
-use umbel_proto::{Millis, Outcome, TaskId};
+use umbel_proto::{Millis, TaskId};
 use umbel_scheduler::{
     admission::{self, Arrival, Refusal, Verdict},
     devices::Device,
@@ -335,8 +335,9 @@ impl State {
         seat.open = false;
         seat.process = None;
         self.idle.retain(|idle| *idle != index);
-        if let Work::Running(running) = std::mem::take(&mut self.seats[index].work) {
-            self.end(index, *running, Outcome::WorkerLost { detail: detail.clone() }, None);
+        if let Work::Running(mut running) = std::mem::take(&mut self.seats[index].work) {
+            let outcome = running.lost(detail.clone());
+            self.end(index, *running, outcome, None);
         }
         self.lose_hand(index, &detail);
     }

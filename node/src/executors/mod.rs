@@ -153,7 +153,7 @@ pub struct Progress {
 }
 
 /// How the task has ended whose run goes on: its executor is about to call handlers or errbacks, which are to find its result. An
-/// executor that sends it ends the run with [`Outcome::Stored`] or [`Outcome::FailureTold`] if it was stored, or dies.
+/// executor that sends it ends the run with [`Outcome::Told`] or [`Outcome::FailureTold`], or dies.
 #[derive(Debug)]
 pub struct Early {
     /// The ending.

@@ -38,12 +38,6 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
         Ok(vec![None; taken.len()])
     }
 
-    /// Whether [`Self::ended`] takes a SUCCESS that is stored for the whole ending of its task. Nothing is stored before the ending then
-    /// of a task that has something to send.
-    fn takes_success_for_ended(&self) -> bool {
-        false
-    }
-
     /// Chords that have been complete for a while but not concluded: whoever was told of them has died.
     async fn unconcluded(&self, limit: usize) -> Result<Vec<ReadyChord>, LedgerError>;
 }

@@ -131,9 +131,11 @@ pub fn settle(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -
         Outcome::Success { value, children } => run.succeed(value, children),
         Outcome::Failure(error) => run.fail(error),
         Outcome::FailureTold { error, errbacks, stored } => run.fail_told(error, &errbacks, stored),
-        Outcome::Stored(outcome) => {
+        Outcome::Told { outcome, stored } => {
             let mut settlement = settle(invocation, *outcome, context);
-            settlement.stored_before();
+            if stored {
+                settlement.stored_before();
+            }
             settlement
         }
         Outcome::Retry(ask) => run.again(ask),
@@ -193,15 +195,19 @@ pub fn started(invocation: &Invocation, context: Context<'_>, pid: u32) -> Optio
 }
 
 /// The results of an ending that are stored while its run goes on, for handlers and errbacks that look at them: those of the task and, where
-/// it failed, of what was to follow it. It is not the ending, which is [`Outcome::Stored`] or [`Outcome::FailureTold`]; whoever dies in
-/// between leaves the task to be run again.
+/// it failed, of what was to follow it. It is not the ending, which is [`Outcome::Told`] or [`Outcome::FailureTold`]; whoever dies in
+/// between leaves the task to be run again, or lost.
 ///
-/// `None` where that would look as if all was over: a stored SUCCESS is an ending for a ledger with `success_ends`, and there is
-/// something to send.
-pub fn early(invocation: &Invocation, outcome: Outcome, success_ends: bool, context: Context<'_>) -> Option<Vec<Effect>> {
+/// `None` of a success that something follows, or would follow its failure. Everybody takes a SUCCESS that is stored for a task that has sent
+/// its successors, a Celery worker with `worker_deduplicate_successful_tasks` and the phased ledger among them; and one that is lost
+/// after that may have nobody called who is called for a failure.
+pub fn early(invocation: &Invocation, outcome: Outcome, context: Context<'_>) -> Option<Vec<Effect>> {
     let Settlement { mut effects, ending } = settle(invocation, outcome, context);
-    let sends = || effects.iter().any(|effect| matches!(effect, Effect::Publish(_) | Effect::OpenChord(_)));
-    if success_ends && matches!(ending, Ending::Succeeded { .. }) && sends() {
+    let is_followed = || {
+        let follows = |effect: &Effect| !matches!(effect, Effect::Store(_) | Effect::Release(_));
+        !invocation.embed().errbacks.is_empty() || effects.iter().any(follows)
+    };
+    if matches!(ending, Ending::Succeeded { .. }) && is_followed() {
         return None;
     }
     effects.retain(|effect| matches!(effect, Effect::Store(_)));

@@ -309,7 +309,7 @@ fn a_failure_that_was_told_is_stored_once() {
         [Signature::new("proj.add").set("task_id", "id").link_error(Signature::new("e")), Signature::new("b").set("task_id", "next")];
     let case = Case::of(&Signature::chain(steps));
     let stores = |effects: &[Effect]| effects.iter().filter(|effect| matches!(effect, Effect::Store(_))).cloned().collect::<Vec<_>>();
-    let before = early(&case.invocation, Outcome::Failure(bad()), true, case.context()).unwrap();
+    let before = early(&case.invocation, Outcome::Failure(bad()), case.context()).unwrap();
     let plain = case.settle(Outcome::Failure(bad()));
     assert_eq!((before.len(), &before), (2, &stores(&plain.effects)));
     let told = |stored| Outcome::FailureTold { error: bad(), errbacks: Vec::new(), stored };
@@ -319,28 +319,31 @@ fn a_failure_that_was_told_is_stored_once() {
     // Where nothing is stored, nothing is said of it.
     let mut ignoring = Case::new();
     ignoring.spec.ignore_result = true;
-    assert_eq!(early(&ignoring.invocation, Outcome::Failure(bad()), true, ignoring.context()), Some(Vec::new()));
+    assert_eq!(early(&ignoring.invocation, Outcome::Failure(bad()), ignoring.context()), Some(Vec::new()));
     assert_eq!(ignoring.settle(told(true)).effects, [Effect::Release(Release::Ack)]);
 }
 
 /// Goal: what is stored of an ending before its run is over is what the ending would have stored, and it does not store that again, but does
-/// all else. A ledger that takes a SUCCESS for an ending has it stored early only where nothing is to be sent.
+/// all else. Of a success that something follows, or would follow its failure, nothing is stored early.
 #[test]
 fn an_early_ending_is_stored_once() {
     let chain = Signature::chain([Signature::new("proj.add").set("task_id", "id"), Signature::new("b").set("task_id", "next")]);
     let (single, chain) = (Case::new(), Case::of(&chain));
     let again = || Outcome::Retry(umbel_proto::Retry { countdown_secs: Some(1.0), ..Default::default() });
-    for (case, outcome) in [(&single, success(5i64)), (&chain, success(5i64)), (&single, Outcome::Failure(bad())), (&single, again())] {
+    let told = |outcome, stored| Outcome::Told { outcome: Box::new(outcome), stored };
+    for (case, outcome) in [(&single, success(5i64)), (&chain, again()), (&single, Outcome::Failure(bad())), (&single, again())] {
         let mut all = case.settle(outcome.clone()).effects;
-        let before = early(&case.invocation, outcome.clone(), false, case.context()).unwrap();
+        assert_eq!(case.settle(told(outcome.clone(), false)).effects, all);
+        let before = early(&case.invocation, outcome.clone(), case.context()).unwrap();
         assert_eq!(all.extract_if(.., |effect| matches!(effect, Effect::Store(_))).collect::<Vec<_>>(), before);
         assert_eq!(before.len(), 1);
         all.insert(0, Effect::StoredBefore);
-        assert_eq!(case.settle(Outcome::Stored(Box::new(outcome))).effects, all);
+        assert_eq!(case.settle(told(outcome, true)).effects, all);
     }
-    let by_phases = |case: &Case, outcome| early(&case.invocation, outcome, true, case.context());
-    assert_eq!(by_phases(&chain, success(5i64)), None);
-    assert!(by_phases(&single, success(5i64)).is_some() && by_phases(&single, again()).is_some());
+    let with_errback = Case::of(&Signature::new("proj.add").set("task_id", "id").link_error(Signature::new("e")));
+    for case in [&chain, &with_errback] {
+        assert_eq!(early(&case.invocation, success(5i64), case.context()), None);
+    }
 }
 
 #[test]

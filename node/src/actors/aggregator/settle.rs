@@ -113,9 +113,8 @@ impl State {
     /// looked at all the same.
     pub(super) fn early(&mut self, of: &Start, early: Early) -> Option<Pending> {
         let Early { outcome, stored } = early;
-        let success_ends = self.shared.ledger.takes_success_for_ended();
         let context = self.context_of(of);
-        let effects = guarded(|| settlement::early(&of.invocation, *outcome, success_ends, context)).unwrap_or_else(|panic| {
+        let effects = guarded(|| settlement::early(&of.invocation, *outcome, context)).unwrap_or_else(|panic| {
             tracing::error!(task_id = %of.invocation.headers.id, "an ending cannot be written before its run is over: {panic}");
             None
         });

@@ -53,6 +53,8 @@ pub(super) struct Running {
     hard: Option<Instant>,
     grace: Option<Instant>,
     ended_by: Option<EndedBy>,
+    /// How it has ended whose run goes on; what executors die under then is no loss of the task.
+    told: Option<Box<Outcome>>,
 }
 
 /// Why a run was told to end.
@@ -67,7 +69,9 @@ impl EndedBy {
     /// has failed, and what is stored stands.
     fn outcome(self, outcome: Outcome) -> Outcome {
         match (self, outcome) {
-            (_, outcome @ (Outcome::Success { .. } | Outcome::Stored(_) | Outcome::FailureTold { .. } | Outcome::Delegated(_))) => outcome,
+            (_, outcome @ (Outcome::Success { .. } | Outcome::Told { .. } | Outcome::FailureTold { .. } | Outcome::Delegated(_))) => {
+                outcome
+            }
             (Self::Revoke { signal }, Outcome::Revoked { signal: used, .. }) => {
                 Outcome::Revoked { terminated: true, signal: signal.or(used) }
             }
@@ -78,6 +82,14 @@ impl EndedBy {
 }
 
 impl Running {
+    /// How it ends whose executor is gone.
+    pub(super) fn lost(&mut self, detail: String) -> Outcome {
+        match self.told.take() {
+            Some(outcome) => Outcome::Told { outcome, stored: false },
+            None => Outcome::WorkerLost { detail },
+        }
+    }
+
     pub(super) fn task(&self) -> &Admitted {
         &self.task
     }
@@ -242,7 +254,7 @@ impl State {
                 self.set_alarm();
             }
         }
-        let running = Running { run, task, orders, started, started_at, soft, hard, grace: None, ended_by: None };
+        let running = Running { run, task, orders, started, started_at, soft, hard, grace: None, ended_by: None, told: None };
         self.seats[index].work = Work::Running(Box::new(running));
     }
 
@@ -291,6 +303,10 @@ impl State {
     fn early(&mut self, index: usize, run: u64, early: Early) {
         let aggregator = self.aggregator.clone();
         if let Some(running) = self.running(index, run) {
+            // Of a failure only its process knows which errbacks it calls.
+            if !matches!(*early.outcome, Outcome::Failure(_)) {
+                running.told = Some(early.outcome.clone());
+            }
             cast(&aggregator, AggregatorMsg::Early { of: Start::new(&running.task, None), early });
         }
     }
@@ -317,7 +333,7 @@ impl State {
         let runtime = took.unwrap_or_else(|| running.started.elapsed());
         self.ahead.took(runtime);
         let mut task = running.task;
-        if let Some(place) = task.place.as_mut().filter(|_| !matches!(outcome, Outcome::Retry(_))) {
+        if let Some(place) = task.place.as_mut().filter(|_| !matches!(outcome.plain(), Outcome::Retry(_))) {
             place.ended();
         }
         let ended = Box::new(Ended { task, outcome, runtime });
@@ -375,11 +391,12 @@ impl State {
         self.abandon_ahead();
         for index in 0..self.seats.len() {
             match std::mem::take(&mut self.seats[index].work) {
-                Work::Running(running) => {
+                Work::Running(mut running) => {
                     order(&running, Order::Terminate);
                     let detail = "the node stopped before it ended".to_owned();
-                    if running.task.claim.begun {
-                        self.end(index, *running, Outcome::WorkerLost { detail }, None);
+                    if running.task.claim.begun || running.told.is_some() {
+                        let outcome = running.lost(detail);
+                        self.end(index, *running, outcome, None);
                     } else {
                         let task = &running.task;
                         self.shared.facts.tell(Some(&task.invocation), task.claim.debt.held(), Fact::Requeued { detail });

@@ -294,7 +294,7 @@ impl<'a> Batch<'a> {
         // Dropped while it works: killed.
         drop(self.child);
         let Some(Flight { run, job, .. }) = self.flights.pop_front() else { return Ok(()) };
-        if job.deadline.is_some_and(|deadline| clock::now() >= deadline) {
+        if job.deadline.is_some_and(|deadline| clock::now() >= deadline) && self.ended.as_ref().is_none_or(Ended::may_be_lost) {
             let lost = Lost { limit: job.limits.hard_secs, detail: String::new() };
             giving_back(&mut self.hand, self.slot.tell_of(&job, &lost)).await;
         }
@@ -333,7 +333,9 @@ impl<'a> Batch<'a> {
             }
         }
         let lost = Lost { limit: None, detail };
-        giving_back(&mut self.hand, self.slot.tell_of(&job, &lost)).await;
+        if self.ended.as_ref().is_none_or(Ended::may_be_lost) {
+            giving_back(&mut self.hand, self.slot.tell_of(&job, &lost)).await;
+        }
         let outcome = self.ended.map_or_else(|| lost.outcome(), |ended| ended.outcome(&job));
         self.hand.tell(Told::Ended { run, outcome: Box::new(outcome), took: None });
         for Flight { run, number, mut job, .. } in self.flights {

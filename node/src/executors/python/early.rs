@@ -69,6 +69,12 @@ impl Told {
         self.stored
     }
 
+    /// Whether the process that takes the place of one that dies tells those who listen that the task was lost. Nobody does of one that had
+    /// succeeded, or that was about to call the handlers of its failure.
+    pub(super) fn may_be_lost(&self) -> bool {
+        self.new.is_some()
+    }
+
     /// How a run ends that has told of it, whatever becomes of its process.
     pub(super) fn outcome(self, job: &Job) -> Outcome {
         let Self { outcome, new, called, stored, .. } = self;
@@ -78,8 +84,7 @@ impl Told {
                 let left = errbacks.map(|(at, errback)| ErrbackLeft { signature: errback.clone(), new_style: new.contains(&at) });
                 Outcome::FailureTold { errbacks: left.collect(), error, stored }
             }
-            (outcome, _) if stored => Outcome::Stored(Box::new(outcome)),
-            (outcome, _) => outcome,
+            (outcome, _) => Outcome::Told { outcome: Box::new(outcome), stored },
         }
     }
 }

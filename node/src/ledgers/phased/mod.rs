@@ -161,10 +161,6 @@ impl Ledger for PhasedLedger {
         self.seek(taken.iter().map(sought).collect()).await
     }
 
-    fn takes_success_for_ended(&self) -> bool {
-        true
-    }
-
     async fn unconcluded(&self, limit: usize) -> Result<Vec<ReadyChord>, LedgerError> {
         self.backend.unconcluded(limit).await.map_err(backend_error)
     }

@@ -372,7 +372,7 @@ class Threads:
             elif head["run"] in self.answers:
                 # It waits and hears of no exception. One that is to end need not wait, and calls nobody.
                 if head["order"] == TERMINATE:
-                    self.answers[head["run"]].put(False)
+                    self.answers[head["run"]].put(None)
             elif thread is not None and not run.begun:
                 self.host.told.add(run.number)
             elif thread is not None and not (run.failed and head["order"] == HURRY):

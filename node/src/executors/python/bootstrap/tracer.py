@@ -18,6 +18,7 @@ from time import monotonic
 from weakref import ref
 
 from billiard.einfo import ExceptionInfo
+from billiard.exceptions import SoftTimeLimitExceeded
 from celery import signals, states
 from celery._state import _task_stack
 from celery.app import trace
@@ -68,7 +69,7 @@ class Early:
 
 
 # Who listens to signals and looks at no results: Celery's own fix-ups, and integrations that trace.
-OBSERVERS = ("celery.", "umbel_bootstrap.", "sentry_sdk.", "opentelemetry.", "ddtrace.", "newrelic.")
+OBSERVERS = ("celery.fixups.", "umbel_bootstrap.", "sentry_sdk.", "opentelemetry.", "ddtrace.", "newrelic.")
 
 
 def is_heard(signal):
@@ -141,21 +142,21 @@ def build_tracer(name, task, loader, hostname, app):
                 ending = replaced(exc, context) if isinstance(exc, takeover.Replaced) else Ending("ignore", states.IGNORED, exc)
                 clear_traceback(exc)
             except Retry as exc:
-                ending = yield from retried(task, context, run, exc, "on_retry" in handlers or is_heard(postrun))
+                ending = yield from retried(task, context, run, exc, "on_retry" in handlers or follows(run))
                 clear_traceback(exc)
             except Exception as exc:
-                ending = yield from failed(task, context, run, exc, "on_failure" in handlers or after_return or is_heard(postrun))
+                ending = yield from failed(task, context, run, exc, "on_failure" in handlers or after_return or follows(run))
                 clear_traceback(exc)
             else:
                 took = {"runtime": monotonic() - begun} if HAS_RUNTIME else {}
-                if (on_success or after_return or is_heard(success) or is_heard(postrun)) and not is_ignored(task, context):
+                send_attempt(run)
+                if (on_success or after_return or is_heard(success) or follows(run)) and not is_ignored(task, context):
                     yield from stored(run, ending)
                 if on_success:
                     guard(on_success, value, uuid, args, kwargs)
                 if success.receivers:
                     success.send(sender=task, result=value, **took)
-            if run.attempt is not None:
-                send_attempt(run)
+            send_attempt(run)
             if after_return and ending.state not in trace.IGNORE_STATES:
                 guard(after_return, ending.state, ending.retval, uuid, args, kwargs, None)
         finally:
@@ -292,10 +293,24 @@ def is_ignored(task, context):
     return ignored or isinstance(task.backend, DisabledBackend)
 
 
+def stores_errors(task, context):
+    """Whether its exceptions are stored."""
+    return not is_ignored(task, context) or (task.store_errors_even_if_ignored and not isinstance(task.backend, DisabledBackend))
+
+
+def follows(run):
+    """Whether something of the application is called at the end of every run: listeners, or the hooks of a request of its own."""
+    return run.request is not None or is_heard(signals.task_postrun)
+
+
 def stored(run, ending, **head):
-    """Has the node store an ending before its run is over; whether it has. A soft limit is not for what follows."""
+    """Has the node store an ending before its run is over; whether it has. A soft limit is not for the wait, nor for errbacks."""
     run.failed = True
     done = yield Early(run, ending, **head)
+    if done is None:
+        # It is to end at once.
+        raise SoftTimeLimitExceeded()
+    run.failed = bool(head)
     if done:
         # It need not cross once more.
         ending.payload = b""
@@ -304,6 +319,7 @@ def stored(run, ending, **head):
 
 def failed(task, context, run, original, is_followed):
     """FAILURE: the errbacks that are called here, the handlers, the signal (`celery/app/trace.py::handle_failure`)."""
+    send_attempt(run)
     exc = get_pickleable_exception(original)
     if exc.__traceback__ is None:
         exc.__traceback__ = sys.exc_info()[2]
@@ -314,7 +330,7 @@ def failed(task, context, run, original, is_followed):
     if errbacks and errbacks.here:
         if (yield from stored(run, ending, new=errbacks.new)):
             errbacks.call(run, exc, einfo.traceback)
-    elif (is_followed or is_heard(signals.task_failure)) and (not is_ignored(task, context) or task.store_errors_even_if_ignored):
+    elif (is_followed or is_heard(signals.task_failure)) and stores_errors(task, context):
         yield from stored(run, ending)
     guard(task.on_failure, exc, context.id, context.args, context.kwargs, einfo)
     signals.task_failure.send(
@@ -345,7 +361,8 @@ def retried(task, context, run, exc, is_followed):
     except Exception as error:
         ending = Ending("reject", states.REJECTED, Reject(error, requeue=False), requeue=False, reason=str(error))
     else:
-        if (is_followed or is_heard(signals.task_retry)) and not is_ignored(task, context):
+        send_attempt(run)
+        if (is_followed or is_heard(signals.task_retry)) and stores_errors(task, context):
             yield from stored(run, ending)
     guard(task.on_retry, exc.exc, context.id, context.args, context.kwargs, einfo)
     signals.task_retry.send(sender=task, request=context, reason=exc, einfo=einfo)
@@ -368,7 +385,8 @@ def delay(app, when):
 def send_attempt(run):
     """An attempt that was asked for by a task which then went on and ended otherwise: Celery has sent it by then."""
     attempt, run.attempt = run.attempt, None
-    attempt.send()
+    if attempt is not None:
+        attempt.send()
 
 
 def replaced(exc, context):
