@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use umbel::executors::python::{CoroutineExecutor, PythonExecutor, PythonOptions};
+use umbel::executors::{
+    Executor,
+    python::{CoroutineExecutor, PythonExecutor, PythonOptions},
+};
 use umbel_tests::python;
 
 fn options(version: &str, app: &str) -> PythonOptions {
@@ -21,7 +24,7 @@ async fn processes(version: &str) -> PythonExecutor {
 }
 
 async fn threads() -> PythonExecutor {
-    started(PythonOptions { threads: true, concurrency: 4, ..options("5.6", "python_app") }).await
+    started(PythonOptions { threads: Some(true), concurrency: 4, ..options("5.6", "python_app") }).await
 }
 
 async fn coroutines() -> CoroutineExecutor {
@@ -48,4 +51,15 @@ mod on_an_event_loop {
         let executor = std::sync::Arc::new(super::coroutines().await);
         umbel_tests::conformance::executor::terminate_right_behind_the_start_ends_one_task(executor).await;
     }
+}
+
+/// Goal: tasks run in the pool that the application asks for, if nobody has chosen another, whatever it calls it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pool_is_the_applications_choice() {
+    let asks = |pool: &str| PythonOptions { settings: vec![("worker_pool".to_owned(), pool.into())], ..options("5.7", "python_app") };
+    // Slots of processes can have devices; threads share a process.
+    for (pool, threads) in [("threads", true), ("gevent", true), ("celery.concurrency.thread:TaskPool", true), ("prefork", false)] {
+        assert_eq!(started(asks(pool)).await.has_devices(), !threads, "{pool}");
+    }
+    assert!(started(PythonOptions { threads: Some(false), ..asks("threads") }).await.has_devices());
 }

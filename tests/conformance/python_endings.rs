@@ -23,7 +23,7 @@ impl Stage {
     async fn new(version: &str, pool: &str) -> Self {
         let mut options = PythonOptions::new("python_endings_app", python::interpreter(version));
         options.directory = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance"));
-        options.threads = pool == "threads";
+        options.threads = Some(pool == "threads");
         let (executor, _) = PythonExecutor::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         let executor: Arc<dyn Executor> = match pool {
             "coroutines" => Arc::new(executor.coroutines().expect("some tasks are coroutines")),

@@ -14,22 +14,19 @@ use super::{
 };
 use crate::{
     config::{self, Config, Level, Raw, Runs, Sourced, Url, UrlKind},
-    executors::python::{AppReport, PythonExecutor, PythonOptions, StartError, interpreter::Search},
+    executors::python::{AppReport, PythonExecutor, PythonOptions, StartError, THREADS, interpreter::Search},
 };
 
 pub(super) use tls::secure;
 
-/// Celery's pools whose tasks run on threads here.
-const THREADS: [&str; 3] = ["threads", "gevent", "eventlet"];
-
-/// What to say about `-P`, where it does not do what its name says.
-pub(super) fn remark(pool: &str, app: bool) -> Option<String> {
+/// What to say about a pool that was asked for `by` these words, where it does not do what its name says.
+pub(super) fn remark(by: &str, pool: &str, app: bool) -> Option<String> {
     Some(match pool {
-        _ if !app => format!("--pool {pool} changes nothing: Rust tasks run in this process, commands in their own"),
+        _ if !app => format!("{by} {pool} changes nothing: Rust tasks run in this process, commands in their own"),
         "prefork" | "processes" | "threads" => return None,
-        "gevent" | "eventlet" => format!("--pool {pool}: tasks run on threads; write async def for those that wait much"),
-        "solo" => "--pool solo: tasks run in a process of their own all the same, as many as -c says".to_owned(),
-        _ => format!("--pool {pool} is not known here: tasks run in processes"),
+        "gevent" | "eventlet" => format!("{by} {pool}: tasks run on threads; write async def for those that wait much"),
+        "solo" => format!("{by} solo: tasks run in a process of their own all the same, as many as -c says"),
+        _ => format!("{by} {pool} is not known here: tasks run in processes"),
     })
 }
 
@@ -107,7 +104,8 @@ pub(super) async fn load(
     // Where the application cannot reach the results by itself, states of its tasks' own go through the node.
     options.keeps_states = config.broker.as_ref().is_some_and(|url| url.kind == UrlKind::Embedded);
     let role = plan.as_ref().and_then(|plan| plan.executor.as_ref()).map(|executor| executor.value);
-    options.threads = pool.map_or(role == Some(Runs::Threads), |pool| THREADS.contains(&pool));
+    options.threads = pool.map(|pool| THREADS.contains(&pool)).or(role.map(|role| role == Runs::Threads));
+    let asks_itself = options.threads.is_none();
     let secs = |limit: &Option<Sourced<Duration>>| limit.as_ref().map(|limit| limit.value.as_secs_f64());
     options.time_limit = TimeLimit { hard_secs: secs(&config.worker.time_limit), soft_secs: secs(&config.worker.soft_time_limit) };
     options.max_tasks_per_child = flags.max_tasks_per_child;
@@ -117,6 +115,9 @@ pub(super) async fn load(
         options.settings.push(("worker_max_memory_per_child".to_owned(), bytes.value.div_ceil(1024).into()));
     }
     let (executor, report) = PythonExecutor::start(options).await.map_err(failed)?;
+    if let Some(remark) = Some(&report.pool).filter(|_| asks_itself).and_then(|pool| remark("worker_pool", pool, true)) {
+        note(screen, &remark);
+    }
     if !report.knows_backend {
         note(screen, "results are stored by the application's own backend, through its processes");
     }

@@ -134,7 +134,7 @@ impl Args {
     /// What to say about flags that change nothing.
     pub(super) fn remarks(&self, app: bool) -> Vec<String> {
         let celery = &self.celery;
-        let pool = celery.pool.as_deref().and_then(|pool| python::remark(pool, app));
+        let pool = celery.pool.as_deref().and_then(|pool| python::remark("--pool", pool, app));
         let said = [
             (celery.optimization.is_some(), "-O changes nothing: a task goes to a slot that is free"),
             (celery.without_mingle, "--without-mingle changes nothing: a node asks nobody before it starts"),

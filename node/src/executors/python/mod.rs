@@ -62,6 +62,9 @@ use nursery::{Nursery, Pool};
 use shared::Shared;
 use slot::PythonSlot;
 
+/// Celery's pools whose tasks run on threads here.
+pub const THREADS: [&str; 3] = ["threads", "gevent", "eventlet"];
+
 /// How to run an application.
 #[derive(Debug, Clone)]
 pub struct PythonOptions {
@@ -85,8 +88,9 @@ pub struct PythonOptions {
     pub loglevel: u8,
     /// Whether states of a task's own go through the node, because the application cannot reach where results are.
     pub keeps_states: bool,
-    /// Whether tasks run on threads of one process, `concurrency` of them, rather than in processes of their own.
-    pub threads: bool,
+    /// Whether tasks run on threads of one process, `concurrency` of them, rather than in processes of their own. By default that is the
+    /// application's word (`worker_pool`).
+    pub threads: Option<bool>,
     /// How many tasks a process runs before it is replaced, where the application does not say.
     pub max_tasks_per_child: Option<u64>,
     /// How large it may grow, in KiB, likewise.
@@ -109,7 +113,7 @@ impl PythonOptions {
             schemes: ["redis", "rediss", "redis+socket", "unix", "sentinel", "umbel"].map(str::to_owned).to_vec(),
             loglevel: 20,
             keeps_states: false,
-            threads: false,
+            threads: None,
             max_tasks_per_child: None,
             max_memory_per_child: None,
             time_limit: TimeLimit::default(),
@@ -151,7 +155,7 @@ impl PythonExecutor {
                 hostname: options.hostname,
                 concurrency: options.concurrency,
 
-                pool: if options.threads { "threads" } else { "prefork" },
+                pool: options.threads.map(|threads| if threads { "threads" } else { "prefork" }),
                 loglevel: options.loglevel,
                 settings: options.settings,
                 schemes: options.schemes,
@@ -163,9 +167,9 @@ impl PythonExecutor {
             env: options.env,
             directory: options.directory,
         };
-        let threads = options.threads.then_some(options.concurrency);
         let TimeLimit { hard_secs, soft_secs } = options.time_limit;
         let (nursery, report) = Nursery::start(start).await?;
+        let threads = options.threads.unwrap_or_else(|| THREADS.contains(&&*report.pool)).then_some(options.concurrency);
         let mut tasks = BTreeMap::new();
         let mut coroutines = BTreeMap::new();
         for (task, mut spec) in report.specs() {

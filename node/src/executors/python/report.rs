@@ -21,6 +21,8 @@ pub struct AppReport {
     pub own_backends: Vec<TaskName>,
     /// Whether somebody listens to `task_revoked`.
     pub hears_revoked: bool,
+    /// Celery's name of the pool that it asks for (`worker_pool`).
+    pub pool: String,
     /// Whether something listens to `heartbeat_sent`.
     pub hears_heartbeats: bool,
     /// Whether it has the tables of django-celery-beat.

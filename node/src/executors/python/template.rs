@@ -76,8 +76,8 @@ pub(super) struct Options {
     pub(super) hostname: String,
     /// How many tasks run at a time.
     pub(super) concurrency: usize,
-    /// Celery's name of the pool.
-    pub(super) pool: &'static str,
+    /// Celery's name of the pool, where that is not the application's choice.
+    pub(super) pool: Option<&'static str>,
     /// Python's number of the log level.
     pub(super) loglevel: u8,
     /// Celery's settings that the configuration overrides.

@@ -14,6 +14,17 @@ from celery.app.utils import find_app
 DECLARE_WITHIN = 10
 
 
+# As `mod.rs` has it.
+THREADS = "threads", "gevent", "eventlet"
+
+
+def pool(app):
+    """Celery's name of the pool that the application asks for."""
+    wanted = app.conf.worker_pool
+    names = [name for name, implementation in concurrency.ALIASES.items() if wanted in (name, implementation)]
+    return names[0] if names else "prefork"
+
+
 class Worker:
     """What receivers of a worker's signals get as their sender: the parts of `celery.apps.worker.Worker` they look at."""
 
@@ -21,7 +32,8 @@ class Worker:
         self.app = app
         self.hostname = start["hostname"]
         self.concurrency = start["concurrency"]
-        self.pool_cls = concurrency.get_implementation(start["pool"])
+        threads = (start["pool"] or pool(app)) in THREADS
+        self.pool_cls = concurrency.get_implementation("threads" if threads else "prefork")
         self.loglevel = start["loglevel"]
         self.logfile = None
         self.options = {}

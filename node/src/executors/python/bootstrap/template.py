@@ -57,6 +57,7 @@ def main(sock, start):
         told["knows_backend"] = delegate.knows_backend(app, start["schemes"])
         told["ends_everything"] = delegate.ends_everything(app, start["schemes"])
         told["own_backends"] = [name for name, task in app.tasks.items() if delegate.has_own_backend(task)]
+        told["pool"] = application.pool(app)
         told["hears_heartbeats"] = bool(signals.heartbeat_sent.receivers)
         told["hears_revoked"] = bool(signals.task_revoked.receivers)
         told["tables"] = tables.installed()
