@@ -8,6 +8,8 @@ import os
 import sys
 
 from celery import Celery, chain
+from celery.signals import celeryd_after_setup
+from celery.utils.nodenames import worker_direct
 from kombu import Exchange, Queue
 
 from waiting import WAIT, soon
@@ -15,6 +17,7 @@ from waiting import WAIT, soon
 app = Celery("declared", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
 app.conf.update(
     broker_connection_retry_on_startup=True,
+    worker_direct=True,
     task_queues=(
         Queue("celery"),
         Queue("prio", Exchange("media"), routing_key="media.prio", queue_arguments={"x-max-priority": 10}),
@@ -27,6 +30,15 @@ app.conf.update(
         "feed": {"exchange": "feeds", "exchange_type": "topic", "routing_key": "feed.two"},
     },
 )
+
+
+# As `told.rs` has it.
+WORKER = "declared@test"
+
+
+@celeryd_after_setup.connect
+def take_more(sender, instance, **more):
+    instance.app.amqp.queues.select_add(f"{sender}.own")
 
 
 @app.task(name="seven")
@@ -64,6 +76,7 @@ if __name__ == "__main__":
         "dx": end(dx.delay()),
         "later": [end(chain(seven.si(), task.si())()) for task in (prio, dx)],
     }
+    told["own"] = [end(seven.apply_async(queue=f"{WORKER}.own")), end(seven.apply_async(queue=worker_direct(WORKER)))]
     # Who takes from no queue on Redis does not know what kind an exchange is (`kombu/transport/virtual/base.py::typeof`).
     if app.conf.broker_url.startswith("amqp"):
         told["feed"] = [end(feed.delay()), end(chain(seven.si(), feed.si())())]

@@ -180,6 +180,14 @@ pub(super) fn run_with(
     }
     let mut plan = crate::config::plan(&config).map_err(|error| Failure::new(Exit::Usage, "cannot start the node", error))?;
     plan.autoscale = python.autoscale;
+    if let Some(app) = app.as_ref().filter(|_| !plan.queues.is_empty()) {
+        for queue in &app.report.own_queues {
+            let queue = queue.as_str().into();
+            if !plan.queues.contains(&queue) {
+                plan.queues.push(queue);
+            }
+        }
+    }
     let Some(broker) = config.broker.clone() else {
         let failure = Failure::new(Exit::Usage, "cannot start the node", "no broker is configured");
         return Err(failure

@@ -21,6 +21,8 @@ pub struct AppReport {
     pub own_backends: Vec<TaskName>,
     /// Whether somebody listens to `task_revoked`.
     pub hears_revoked: bool,
+    /// Queues that it has its workers take from whatever they are told (`worker_direct`, `celeryd_after_setup`).
+    pub own_queues: Vec<String>,
     /// Celery's name of the pool that it asks for (`worker_pool`).
     pub pool: String,
     /// Whether something listens to `heartbeat_sent`.

@@ -9,6 +9,7 @@ import time
 from celery import concurrency, platforms, signals
 from celery.app import trace
 from celery.app.utils import find_app
+from celery.utils.nodenames import worker_direct
 
 # How long that may take, in seconds: a node that starts in an outage goes on without.
 DECLARE_WITHIN = 10
@@ -38,6 +39,7 @@ class Worker:
         self.logfile = None
         self.options = {}
         self.pool = self.consumer = None
+        self.own_queues = []
         self.pid = os.getppid()
 
 
@@ -63,7 +65,13 @@ def load(app, start, set_up_logs):
     signals.worker_init.send(sender=worker)
     set_up_logs()
     trace.setup_worker_optimizations(app, hostname)
+    queues = app.amqp.queues
+    known = set(queues)
+    if app.conf.worker_direct:
+        queues.select_add(worker_direct(hostname))
     signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=app.conf)
+    # What is taken from besides what the node is told to.
+    worker.own_queues = [name for name in queues.consume_from if name not in known]
     app.finalize()
     # Where its tasks are, as `celery/worker/worker.py::setup_includes` writes it down.
     app.conf.include = sorted({*app.conf.include, *(type(task).__module__ for task in app.tasks.values())})
@@ -85,11 +93,12 @@ def tell_of_extensions(app):
             logging.getLogger("celery").warning("%s of the application do nothing in a node: %s", what, ", ".join(sorted(names)))
 
 
-def declare(app):
-    """Declares the queues of `task_queues` that have exchanges, bindings or arguments of their own, as a worker does when it begins to
-    consume: the node takes queues as it finds them, and would make plain ones. Where the broker is away, that is what it does. A process
+def declare(app, own):
+    """Declares the queues of `task_queues`, and its `own`, that have exchanges, bindings or arguments of their own, as a worker does when
+    it begins to consume: the node takes queues as it finds them, and would make plain ones. Where the broker is away, that is what it does. A process
     of its own does it, which can be ended, and whose connection nobody inherits."""
-    queues = [queue for queue in app.amqp.queues.values() if not is_plain(queue)] if app.conf.task_queues else []
+    wanted = [queue for name, queue in app.amqp.queues.items() if app.conf.task_queues or name in own]
+    queues = [queue for queue in wanted if not is_plain(queue)]
     if not queues:
         return
     pid = os.fork()

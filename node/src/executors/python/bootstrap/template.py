@@ -52,11 +52,12 @@ def main(sock, start):
         worker = application.load(app, start, lambda: logs.set_up(app, start["loglevel"], channel, lambda: None))
         app.backend.thread_safe  # noqa: B018  loads the backend, so that every child has it
         if not start["keeps_states"]:
-            application.declare(app)
+            application.declare(app, worker.own_queues)
         told = report.report(app)
         told["knows_backend"] = delegate.knows_backend(app, start["schemes"])
         told["ends_everything"] = delegate.ends_everything(app, start["schemes"])
         told["own_backends"] = [name for name, task in app.tasks.items() if delegate.has_own_backend(task)]
+        told["own_queues"] = worker.own_queues
         told["pool"] = application.pool(app)
         told["hears_heartbeats"] = bool(signals.heartbeat_sent.receivers)
         told["hears_revoked"] = bool(signals.task_revoked.receivers)
