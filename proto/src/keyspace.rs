@@ -5,7 +5,7 @@
 
 use crate::{GroupId, NodeId, QueueName, TaskId};
 
-/// The bytes between a queue's name and its priority step, and between the parts of a binding.
+/// What stands between a queue's name and its priority step, and between the parts of a binding, unless `sep` says otherwise.
 pub const SEPARATOR: &str = "\u{6}\u{16}";
 
 /// The steps that priorities 0–9 fall into unless `priority_steps` says otherwise; the first one is served first.
@@ -16,6 +16,7 @@ pub const PRIORITY_STEPS: [u8; 4] = [0, 3, 6, 9];
 pub struct BrokerKeys {
     prefix: String,
     steps: Vec<u8>,
+    separator: String,
     db: i64,
 }
 
@@ -24,7 +25,15 @@ impl BrokerKeys {
     pub fn new(global_keyprefix: &str, priority_steps: &[u8], db: i64) -> Self {
         let mut steps = priority_steps.to_vec();
         steps.sort_unstable();
-        Self { prefix: global_keyprefix.to_owned(), steps, db }
+        Self { prefix: global_keyprefix.to_owned(), steps, separator: SEPARATOR.to_owned(), db }
+    }
+
+    /// The same with another separator (`sep`); an empty one changes nothing.
+    pub fn separated_by(mut self, separator: &str) -> Self {
+        if !separator.is_empty() {
+            separator.clone_into(&mut self.separator);
+        }
+        self
     }
 
     fn key(&self, name: &str) -> String {
@@ -45,7 +54,7 @@ impl BrokerKeys {
     fn queue_at(&self, queue: &QueueName, step: u8) -> String {
         match step {
             0 => self.key(queue.as_str()),
-            step => self.key(&format!("{queue}{SEPARATOR}{step}")),
+            step => self.key(&format!("{queue}{}{step}", self.separator)),
         }
     }
 
@@ -57,7 +66,9 @@ impl BrokerKeys {
     /// The queue that the list `key` belongs to, whatever its step; `None` for a key without the prefix.
     pub fn queue_of(&self, key: &str) -> Option<QueueName> {
         let name = key.strip_prefix(&self.prefix)?;
-        Some(name.split_once(SEPARATOR).map_or(name, |(name, _)| name).into())
+        // A name may contain what others separate by.
+        let queue = name.rsplit_once(&*self.separator).filter(|(_, step)| step.parse().is_ok_and(|step: u8| self.steps.contains(&step)));
+        Some(queue.map_or(name, |(queue, _)| queue).into())
     }
 
     /// The hash of messages taken and not settled: delivery tag to [`Unacked`](crate::message::Unacked).
@@ -91,8 +102,18 @@ impl BrokerKeys {
     }
 
     /// The member of a binding set.
-    pub fn binding_member(routing_key: &str, pattern: &str, queue: &QueueName) -> String {
-        format!("{routing_key}{SEPARATOR}{pattern}{SEPARATOR}{queue}")
+    pub fn binding_member(&self, routing_key: &str, pattern: &str, queue: &QueueName) -> String {
+        let separator = &self.separator;
+        format!("{routing_key}{separator}{pattern}{separator}{queue}")
+    }
+
+    /// The parts of such a member: routing key, pattern, queue.
+    pub fn bound<'a>(&self, member: &'a str) -> Option<(&'a str, &'a str, QueueName)> {
+        let mut parts = member.split(&*self.separator);
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(key), Some(pattern), Some(queue), None) if !queue.is_empty() => Some((key, pattern, QueueName::from(queue))),
+            _ => None,
+        }
     }
 
     /// The queue on which `node` gets commands of its own.
@@ -176,6 +197,19 @@ impl ResultKeys {
 mod tests {
     use super::*;
 
+    /// Goal: names of queues may contain what an application separates steps by.
+    #[test]
+    fn other_separators() {
+        let keys = BrokerKeys::new("", &[0, 5], 0).separated_by(":");
+        let queue = QueueName::from("a:b");
+        assert_eq!(keys.queue_lists(&queue), ["a:b", "a:b:5"]);
+        for (key, of) in [("a:b", "a:b"), ("a:b:5", "a:b"), ("a:7", "a:7"), ("a", "a")] {
+            assert_eq!(keys.queue_of(key), Some(QueueName::from(of)), "{key}");
+        }
+        assert_eq!(keys.bound(&keys.binding_member("key", "", &QueueName::from("q"))), Some(("key", "", QueueName::from("q"))));
+        assert_eq!(BrokerKeys::new("", &[0], 0).separated_by(""), BrokerKeys::new("", &[0], 0));
+    }
+
     #[test]
     fn priorities_fall_into_steps() {
         let keys = BrokerKeys::new("kp:", &PRIORITY_STEPS, 0);
@@ -197,7 +231,7 @@ mod tests {
         assert_eq!(keys.binding_deadlines(), "kp_kombu.binding_deadlines");
         assert_eq!(keys.channel("celery.pidbox", None), "kp/3.celery.pidbox");
         assert_eq!(keys.channel("celeryev", Some("worker.heartbeat")), "kp/3.celeryev/worker.heartbeat");
-        assert_eq!(BrokerKeys::binding_member("celery", "", &QueueName::from("celery")), "celery\u{6}\u{16}\u{6}\u{16}celery");
+        assert_eq!(keys.binding_member("celery", "", &QueueName::from("celery")), "celery\u{6}\u{16}\u{6}\u{16}celery");
         assert_eq!(BrokerKeys::pidbox_queue(&NodeId::from("celery@vm")).as_str(), "celery@vm.celery.pidbox");
         assert_eq!(BrokerKeys::reply_queue("o").as_str(), "o.reply.celery.pidbox");
     }

@@ -30,6 +30,13 @@ pub struct TaskSpec {
     pub name: TaskName,
     /// Where calls that name no queue go; `None` leaves it to the routes.
     pub queue: Option<QueueName>,
+    /// The priority of calls that name none.
+    pub priority: Option<u8>,
+    /// How long after its sending a call that does not say is of no use any more, in seconds.
+    pub expires_secs: Option<f64>,
+    /// Whether its values may be of types that its application has made known to those who read them (`kombu.utils.json.register_type`):
+    /// they are written as they are.
+    pub own_types: bool,
     /// Retries after the first attempt; `None` is without bound.
     pub max_retries: Option<u32>,
     /// The delay before a retry that names none, in seconds (Celery's `default_retry_delay`).
@@ -68,6 +75,9 @@ impl TaskSpec {
         Self {
             name: name.into(),
             queue: None,
+            priority: None,
+            expires_secs: None,
+            own_types: false,
             max_retries: Some(3),
             retry_delay_secs: 180.0,
             backoff: None,

@@ -13,6 +13,7 @@ mod features;
 mod fleet;
 mod heard;
 mod messages;
+mod options;
 mod python;
 mod redis;
 mod shop;

@@ -105,8 +105,8 @@ pub(super) fn open(config: &Config, broker: &config::Sourced<Url>, patience: Dur
         kind => {
             let results = config.results.as_ref().map(|url| url.expose());
             let opened = match kind {
-                UrlKind::Amqp => Backbone::amqp(broker.expose(), results, amqp_options(config), redis_options(config)),
-                _ => Backbone::open_with(broker.expose(), results, store_options(config), redis_options(config)),
+                UrlKind::Amqp => Backbone::amqp(broker.expose(), results, amqp_options(config), redis_options(config)?),
+                _ => Backbone::open_with(broker.expose(), results, store_options(config), redis_options(config)?),
             };
             opened.map_err(|error| {
                 Failure::new(Exit::Unavailable, "cannot use the broker", error)
@@ -141,17 +141,29 @@ pub(super) fn open_store(config: &Config, file: PathBuf, patience: Duration) -> 
     Backbone::embedded(store).map_err(|error| failed(Exit::Failed, error.to_string()))
 }
 
-fn redis_options(config: &Config) -> RedisOptions {
+fn redis_options(config: &Config) -> Result<RedisOptions, Failure> {
     let expires = config.results_expire.value;
     let prefix = |prefix: &Option<config::Sourced<String>>| prefix.as_ref().map(|prefix| prefix.value.clone()).unwrap_or_default();
     let transport = &config.transport;
-    RedisOptions {
-        layout: Layout { prefix: prefix(&transport.broker_prefix), ..Layout::default() },
+    let mut layout = Layout { prefix: prefix(&transport.broker_prefix), ..Layout::default() };
+    if let Some(steps) = &transport.priority_steps {
+        let numbers: Option<Vec<u8>> = steps.value.iter().map(|step| step.parse().ok().filter(|step| *step <= 9)).collect();
+        // Without a first step, what has no priority would be in no list.
+        layout.steps = numbers.filter(|steps| steps.contains(&0)).ok_or_else(|| {
+            Failure::new(Exit::Usage, "cannot use the broker", "its steps of priority are not numbers from 0 to 9, with 0 among them")
+                .value_from(steps.value.join(", "), steps.origin.to_string())
+        })?;
+    }
+    if let Some(separator) = &transport.separator {
+        layout.separator.clone_from(&separator.value);
+    }
+    Ok(RedisOptions {
+        layout,
         visibility_timeout: transport.visibility_timeout.value,
         result_prefix: prefix(&transport.results_prefix),
         result_expires: (!expires.is_zero()).then_some(expires),
         ..RedisOptions::default()
-    }
+    })
 }
 
 fn amqp_options(config: &Config) -> AmqpOptions {

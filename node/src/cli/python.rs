@@ -157,9 +157,11 @@ fn ask(words: &[&str]) -> Option<String> {
 }
 
 /// Transport options that are settings here.
-const FLEET: [(&str, &str); 3] = [
+const FLEET: [(&str, &str); 5] = [
     ("broker_transport_options", "visibility_timeout"),
     ("broker_transport_options", "global_keyprefix"),
+    ("broker_transport_options", "priority_steps"),
+    ("broker_transport_options", "sep"),
     ("result_backend_transport_options", "global_keyprefix"),
 ];
 
@@ -176,13 +178,21 @@ pub(super) fn settings(report: &AppReport) -> Vec<(String, Raw)> {
         })
         .filter_map(|name| Some((name.clone(), raw(report.setting(name)?))))
         .collect();
+    // Celery's word for ever.
+    if report.configured.iter().any(|name| name == "result_expires") && report.setting("result_expires").is_none() {
+        settings.push(("result_expires".to_owned(), Raw::Int(0)));
+    }
     let queues = report.setting("task_queues").and_then(serde_json::Value::as_array);
     let queues: Vec<Raw> =
         queues.into_iter().flatten().filter_map(|queue| Some(Raw::Text(queue.get("name")?.as_str()?.to_owned()))).collect();
     // What the whole fleet has to agree on.
     for (options, option) in FLEET {
         if let Some(value) = report.setting(options).and_then(|options| options.get(option)) {
-            settings.push((format!("{options}.{option}"), raw(value)));
+            let value = match value {
+                serde_json::Value::Array(items) => Raw::List(items.iter().map(|item| Raw::Text(item.to_string())).collect()),
+                value => raw(value),
+            };
+            settings.push((format!("{options}.{option}"), value));
         }
     }
     if !queues.is_empty() {

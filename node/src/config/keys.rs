@@ -42,6 +42,10 @@ pub static KEYS: &[Key] = &[
         .default("1h"),
     Key::new("broker.global_keyprefix", Text, "What stands before the broker's keys on Redis.")
         .celery(&["broker_transport_options.global_keyprefix"]),
+    Key::new("broker.priority_steps", List, "The steps that priorities 0 to 9 fall into on Redis, each a list of its own; the same in all clients.")
+        .celery(&["broker_transport_options.priority_steps"]),
+    Key::new("broker.separator", Text, "What stands between a queue's name and a step of priority on Redis, and between the parts of a binding; the same in all clients.")
+        .celery(&["broker_transport_options.sep"]),
     Key::new("results.url", ResultsUrl, "Where results are kept. Without it: the broker's own store.")
         .flag("--result-backend")
         .celery(&["result_backend"])

@@ -86,6 +86,10 @@ pub struct Transport {
     pub visibility_timeout: Sourced<Duration>,
     /// What stands before the broker's keys.
     pub broker_prefix: Option<Sourced<String>>,
+    /// The steps of priority.
+    pub priority_steps: Option<Sourced<Vec<String>>>,
+    /// What stands between a queue's name and a step.
+    pub separator: Option<Sourced<String>>,
     /// What stands before the keys of results.
     pub results_prefix: Option<Sourced<String>>,
 }
@@ -226,6 +230,8 @@ impl Config {
             transport: Transport {
                 visibility_timeout: resolved.must("broker.visibility_timeout"),
                 broker_prefix: resolved.get(&Name::plain("broker.global_keyprefix")),
+                priority_steps: resolved.get(&Name::plain("broker.priority_steps")),
+                separator: resolved.get(&Name::plain("broker.separator")),
                 results_prefix: resolved.get(&Name::plain("results.global_keyprefix")),
             },
             default_queue: resolved.must("queues.default"),

@@ -15,11 +15,13 @@ pub struct Layout {
     pub prefix: String,
     /// `priority_steps`, ascending. The first is the most urgent, the reverse of RabbitMQ.
     pub steps: Vec<u8>,
+    /// `sep`: what stands between a queue's name and a step, and between the parts of a binding.
+    pub separator: String,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { prefix: String::new(), steps: PRIORITY_STEPS.to_vec() }
+        Self { prefix: String::new(), steps: PRIORITY_STEPS.to_vec(), separator: SEPARATOR.to_owned() }
     }
 }
 
@@ -39,7 +41,7 @@ pub struct Keys {
 impl Keys {
     /// Names for a layout in a database.
     pub fn new(layout: &Layout, db: i64) -> Self {
-        Self { kombu: BrokerKeys::new(&layout.prefix, &layout.steps, db), layout: layout.clone() }
+        Self { kombu: BrokerKeys::new(&layout.prefix, &layout.steps, db).separated_by(&layout.separator), layout: layout.clone() }
     }
 
     /// `global_keyprefix`.
@@ -219,15 +221,6 @@ impl Results {
     /// What stands before the id in a group's key.
     pub fn groups(&self) -> String {
         self.celery.group(&GroupId::from(""))
-    }
-}
-
-/// The parts of a member of a binding set: routing key, pattern, queue.
-pub(crate) fn bound(member: &str) -> Option<(&str, &str, QueueName)> {
-    let mut parts = member.split(SEPARATOR);
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(key), Some(pattern), Some(queue), None) if !queue.is_empty() => Some((key, pattern, QueueName::from(queue))),
-        _ => None,
     }
 }
 

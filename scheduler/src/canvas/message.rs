@@ -6,7 +6,7 @@ use umbel_proto::{
 };
 
 use super::{CanvasError, emit::Planner};
-use crate::{Publish, retry::millis, routing};
+use crate::{Publish, TaskSpec, retry::millis, routing};
 
 /// Headers of Celery's own, which user headers cannot be named after.
 const RESERVED: [&str; 21] = [
@@ -81,7 +81,12 @@ pub(super) fn publish(task: Signature, rest: Chain, planner: &Planner<'_>) -> Re
     let headers = &mut invocation.headers;
     headers.shadow = text(options, "shadow");
     headers.eta = eta(options, planner.now)?;
-    headers.expires = expires(options, planner.now)?;
+    let routed = routed_name(&task);
+    let spec = planner.specs.spec(&routed);
+    headers.expires = match spec.and_then(|spec| spec.expires_secs) {
+        Some(secs) if options.get("expires").is_none() => Some(Timestamp::from_millis(planner.now.saturating_add(millis(secs)))),
+        _ => expires(options, planner.now)?,
+    };
     headers.group = options.group_id();
     headers.group_index = options.group_index();
     headers.retries = number(options, "retries").unwrap_or(0);
@@ -98,15 +103,13 @@ pub(super) fn publish(task: Signature, rest: Chain, planner: &Planner<'_>) -> Re
         headers.other.entry(name.clone()).or_insert_with(|| value.clone());
     }
 
-    let routed = routed_name(&task);
-    let spec = planner.specs.spec(&routed);
     let route = routing::route(&routed, options, spec, planner.settings);
     let due = headers.eta.as_ref().map(Timestamp::millis);
     let properties = &mut invocation.properties;
     properties.reply_to = text(options, "reply_to");
     properties.exchange.clone_from(&route.exchange);
     properties.routing_key.clone_from(&route.routing_key);
-    properties.priority = priority(options, &routed, planner);
+    properties.priority = priority(options, &routed, spec, planner);
     Ok(Publish { invocation, route, due })
 }
 
@@ -119,11 +122,11 @@ fn routed_name(task: &Signature) -> TaskName {
     inner.and_then(|inner| inner.get("task")?.as_str()).map_or_else(|| task.task.clone(), TaskName::from)
 }
 
-fn priority(options: &Options, task: &TaskName, planner: &Planner<'_>) -> Option<u8> {
+fn priority(options: &Options, task: &TaskName, spec: Option<&TaskSpec>, planner: &Planner<'_>) -> Option<u8> {
     let own = options.get("priority").and_then(Value::as_i64).map(|priority| priority.clamp(0, 255) as u8);
     let inherited = planner.priority.filter(|_| planner.settings.inherit_parent_priority);
     let routed = || planner.settings.routes.find(task).and_then(|target| target.priority);
-    own.or(inherited).or_else(routed).or(planner.settings.default_priority)
+    own.or(inherited).or(spec.and_then(|spec| spec.priority)).or_else(routed).or(planner.settings.default_priority)
 }
 
 /// Writes the arguments with another serializer than JSON, where this is one Umbel can write.

@@ -42,7 +42,7 @@ impl Run<'_> {
         if let Some(kwargs) = &ask.kwargs {
             headers.kwargsrepr = Some(repr::kwargs_repr(kwargs));
         }
-        override_arguments(&mut invocation, ask.args.as_deref(), ask.kwargs.as_ref())?;
+        override_arguments(&mut invocation, self.context.spec.own_types, ask.args.as_deref(), ask.kwargs.as_ref())?;
         let mut route = self.route_back();
         options::apply(&ask.options, &mut invocation, &mut route, self.context.now)?;
         let properties = &mut invocation.properties;
@@ -64,14 +64,19 @@ impl Run<'_> {
     }
 }
 
-fn override_arguments(invocation: &mut Invocation, new_args: Option<&[Value]>, new_kwargs: Option<&Map>) -> Result<(), EncodeError> {
+fn override_arguments(
+    invocation: &mut Invocation,
+    own_types: bool,
+    new_args: Option<&[Value]>,
+    new_kwargs: Option<&Map>,
+) -> Result<(), EncodeError> {
     match &mut invocation.body {
         Body::Parts { args, kwargs, .. } => {
             if let Some(new) = new_args {
-                *args = raw(args, &Value::List(new.to_vec()))?;
+                *args = raw(args, own_types, &Value::List(new.to_vec()))?;
             }
             if let Some(new) = new_kwargs {
-                *kwargs = raw(kwargs, &Value::Map(new.clone()))?;
+                *kwargs = raw(kwargs, own_types, &Value::Map(new.clone()))?;
             }
             Ok(())
         }
@@ -82,6 +87,8 @@ fn override_arguments(invocation: &mut Invocation, new_args: Option<&[Value]>, n
     }
 }
 
-fn raw(old: &Raw, value: &Value) -> Result<Raw, EncodeError> {
-    Ok(Raw { serializer: old.serializer, bytes: old.serializer.encode(value)? })
+fn raw(old: &Raw, own_types: bool, value: &Value) -> Result<Raw, EncodeError> {
+    let serializer = old.serializer;
+    let bytes = if own_types { serializer.encode_as_is(value)? } else { serializer.encode(value)? };
+    Ok(Raw { serializer, bytes })
 }

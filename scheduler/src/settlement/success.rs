@@ -17,7 +17,7 @@ impl Run<'_> {
     /// Everything that follows from a value, ignored results included: only the id of an ignored one stays PENDING (rule 12).
     /// A value that cannot be written makes the task a failure, as does a successor that cannot be sent.
     pub(super) fn succeed(&self, value: Value, mut children: Vec<ResultTuple>) -> Settlement {
-        let planned = storable(&value).map_err(CanvasError::from).and_then(|()| self.successors(&value, &mut children));
+        let planned = self.storable(&value).map_err(CanvasError::from).and_then(|()| self.successors(&value, &mut children));
         let mut effects = match planned {
             Ok(effects) => effects,
             Err(error) => return self.fail(canvas_error(&error)),
@@ -28,6 +28,15 @@ impl Run<'_> {
         effects.extend(self.part(PartResult::Value(value.clone())));
         effects.push(Effect::Release(Release::Ack));
         Settlement { effects, ending: Ending::Succeeded { value } }
+    }
+
+    /// Whether a result can be written so that it can be read again. Only maps that look like one of kombu's special values need
+    /// to be tried.
+    fn storable(&self, value: &Value) -> Result<(), EncodeError> {
+        if self.context.spec.own_types || !looks_special(value) {
+            return Ok(());
+        }
+        Serializer::Json.encode(value).map(|_| ())
     }
 
     fn successors(&self, value: &Value, children: &mut Vec<ResultTuple>) -> Result<Vec<Effect>, CanvasError> {
@@ -94,15 +103,6 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a result can be written so that it can be read again. Only maps that look like one of kombu's special values need
-/// to be tried.
-fn storable(value: &Value) -> Result<(), EncodeError> {
-    if !looks_special(value) {
-        return Ok(());
-    }
-    Serializer::Json.encode(value).map(|_| ())
 }
 
 fn looks_special(value: &Value) -> bool {

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use umbel_proto::{QueueName, keyspace::BrokerKeys};
+use umbel_proto::QueueName;
 use umbel_scheduler::Route;
 
 use super::Shared;
@@ -23,7 +23,7 @@ impl Shared {
         }
         let mut pipeline = redis::pipe();
         for queue in &new {
-            let member = BrokerKeys::binding_member(queue.as_str(), "", queue);
+            let member = self.keys.kombu.binding_member(queue.as_str(), "", queue);
             pipeline.cmd("SADD").arg(self.keys.kombu.binding(queue.as_str())).arg(&member).ignore();
             pipeline.cmd("SADD").arg(self.keys.kombu.binding_permanent(queue.as_str())).arg(&member).ignore();
             pipeline.cmd("SADD").arg(self.keys.queues()).arg(queue.as_str()).ignore();
@@ -46,14 +46,14 @@ impl Shared {
     /// The queue that is bound to an exchange with this very routing key.
     pub(super) async fn bound(&self, exchange: &str, routing_key: &str) -> Result<Option<QueueName>, RedisError> {
         let members = self.bindings(exchange).await?;
-        let mut bindings = members.iter().filter_map(|member| keys::bound(member));
+        let mut bindings = members.iter().filter_map(|member| self.keys.kombu.bound(member));
         Ok(bindings.find(|(key, _, _)| *key == routing_key).map(|(_, _, queue)| queue))
     }
 
     /// The same, or the first one that is bound with a pattern that the routing key fits.
     pub(super) async fn bound_by_pattern(&self, exchange: &str, routing_key: &str) -> Result<Option<QueueName>, RedisError> {
         let members = self.bindings(exchange).await?;
-        let bindings = || members.iter().filter_map(|member| keys::bound(member));
+        let bindings = || members.iter().filter_map(|member| self.keys.kombu.bound(member));
         let exact = bindings().find(|(key, _, _)| *key == routing_key);
         // kombu writes a pattern down for topic exchanges only (`kombu/transport/virtual/exchange.py`).
         let fits = || bindings().find(|(key, pattern, _)| !pattern.is_empty() && keys::fits(key, routing_key));

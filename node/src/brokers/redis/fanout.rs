@@ -36,7 +36,6 @@ use crate::{
     redis::{
         Link, LinkState,
         error::RedisError,
-        keys::bound,
         link::{ANSWER, Habits, Hearer},
     },
 };
@@ -114,11 +113,11 @@ impl Fanout for RedisFanout {
         let mut command = redis::cmd("SMEMBERS");
         command.arg(self.shared.keys.kombu.binding(exchange));
         let members: Vec<String> = self.shared.link.query(&command).await?;
-        Ok(Some(members.iter().filter_map(|member| bound(member)).map(|(_, _, queue)| queue).collect()))
+        Ok(Some(members.iter().filter_map(|member| self.shared.keys.kombu.bound(member)).map(|(_, _, queue)| queue).collect()))
     }
 
     async fn listen(&self, listen: Listen) -> Result<Box<dyn Listener>, BrokerError> {
-        let binding = Binding::new(&listen);
+        let binding = Binding::new(&self.shared.keys.kombu, &listen);
         binding.enter(&self.shared).await?;
         let refreshing = refresh(&self.shared, binding.clone());
         let shared = Arc::clone(&self.shared);
@@ -194,13 +193,13 @@ struct Binding {
 }
 
 impl Binding {
-    fn new(listen: &Listen) -> Self {
+    fn new(keys: &BrokerKeys, listen: &Listen) -> Self {
         let (exchange, key) = match listen {
             Listen::Broadcasts { exchange, .. } => (exchange, ""),
             Listen::Direct { exchange, key, .. } => (exchange, key.as_str()),
             Listen::Topics { exchange, pattern, .. } => (exchange, pattern.as_str()),
         };
-        Self { exchange: exchange.clone(), member: BrokerKeys::binding_member(key, "", listen.queue()) }
+        Self { exchange: exchange.clone(), member: keys.binding_member(key, "", listen.queue()) }
     }
 
     async fn enter(&self, shared: &Shared) -> Result<(), RedisError> {

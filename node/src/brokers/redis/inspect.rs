@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock,
-    redis::{answer, entry::Passage, error::RedisError, keys, script::Script},
+    redis::{answer, entry::Passage, error::RedisError, script::Script},
 };
 
 /// How many keys a look for queues that only Celery knows of goes through; beyond it they are not found.
@@ -130,7 +130,9 @@ impl Shared {
         }
         let mut queues = BTreeSet::new();
         for set in sets {
-            queues.extend(self.members(&set).await?.iter().filter_map(|member| keys::bound(member)).map(|(_, _, queue)| queue.to_string()));
+            queues.extend(
+                self.members(&set).await?.iter().filter_map(|member| self.keys.kombu.bound(member)).map(|(_, _, queue)| queue.to_string()),
+            );
         }
         // Mailboxes of remote control and events are no queues of tasks.
         queues.retain(|queue| !queue.ends_with(".pidbox") && !queue.starts_with("celeryev"));

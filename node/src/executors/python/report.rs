@@ -56,6 +56,8 @@ pub struct AppTask {
     pub coroutine: bool,
     /// How many arguments it takes, if it may be an errback of the new style, which is called with `(request, exc, traceback)`.
     pub errback: Option<usize>,
+    /// `expires`, in seconds.
+    pub expires: Option<f64>,
     /// `max_retries`.
     pub max_retries: Option<u32>,
     /// `default_retry_delay`, in seconds.
@@ -204,6 +206,9 @@ impl AppTask {
     fn spec(&self) -> TaskSpec {
         let mut spec = TaskSpec::new(TaskName::from(&self.name));
         spec.queue = self.queue.as_ref().map(Into::into);
+        spec.priority = self.priority;
+        spec.expires_secs = self.expires;
+        spec.own_types = true;
         spec.max_retries = self.max_retries;
         spec.retry_delay_secs = self.default_retry_delay.unwrap_or(spec.retry_delay_secs);
         spec.rate_limit = self.rate_limit.as_ref().and_then(rate);

@@ -118,10 +118,16 @@ def describe(app, task):
         "name": task.name,
         "queue": route(app, task),
         "priority": plain(getattr(task, "priority", None)),
+        "expires": seconds(getattr(task, "expires", None)),
         "coroutine": tracer.is_coroutine(task),
         "errback": arguments(header),
         **options,
     }
+
+
+def seconds(value):
+    """A distance in seconds. A point in time is no task's option that a worker could pass on for ever."""
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def arguments(header):

@@ -12,7 +12,7 @@ import contextvars
 import inspect
 import logging
 import sys
-from datetime import timedelta
+from datetime import timedelta, timezone
 from functools import partial, wraps
 from time import monotonic
 from weakref import ref
@@ -378,7 +378,8 @@ def delay(app, when):
         # There is no such time as in infinitely many seconds: it raises, as in Celery.
         now + timedelta(seconds=when)
         return float(when)
-    when = when if when.tzinfo else when.replace(tzinfo=now.tzinfo)
+    # One without a zone is UTC, for whoever reads it from a message.
+    when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
     return max(0.0, (when - now).total_seconds())
 
 
