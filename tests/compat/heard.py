@@ -7,11 +7,10 @@ Settings come from the environment: BROKER, BACKEND, RUNS (a file, of one line f
 import json
 import os
 import sys
-import time
 
 from celery import Celery, Task, chain, chord, signals
 
-from waiting import WAIT
+from waiting import WAIT, soon
 
 app = Celery("heard", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
 app.conf.update(broker_connection_retry_on_startup=True)
@@ -90,14 +89,14 @@ def spoils(one):
 
 def heard(result, count):
     """What was heard of a task, once that is all."""
-    deadline = time.monotonic() + WAIT
-    while True:
+
+    def look():
         with open(os.environ["RUNS"], "a+") as file:
             file.seek(0)
             lines = [line for line in map(json.loads, file) if line["id"] == result.id]
-        if len(lines) >= count or time.monotonic() > deadline:
-            return [[line["heard"], line["state"], line["retval"]] for line in lines]
-        time.sleep(0.02)
+        return len(lines) >= count and [[line["heard"], line["state"], line["retval"]] for line in lines]
+
+    return soon(f"{count} have heard of it", look)
 
 
 def end(result):
@@ -114,8 +113,7 @@ def told(result, count):
 def explained():
     result = fails.delay(says="because")
     lines = heard(result, 3)
-    while result.state == "FAILURE":
-        time.sleep(0.02)
+    soon("it is explained", lambda: result.state != "FAILURE")
     return [result.state, result.info, lines]
 
 

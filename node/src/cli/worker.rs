@@ -85,7 +85,7 @@ pub(super) struct Args {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Accepted for Celery's sake")]
 struct Celery {
-    /// How Python tasks run: prefork (processes) or threads; gevent and eventlet are taken for threads
+    /// How Python tasks run: prefork (processes) or threads, by default as worker_pool says; gevent and eventlet are taken for threads
     #[arg(short = 'P', long, value_name = "POOL")]
     pool: Option<String>,
     /// Send events of tasks from the start
@@ -181,12 +181,7 @@ pub(super) fn run_with(
     let mut plan = crate::config::plan(&config).map_err(|error| Failure::new(Exit::Usage, "cannot start the node", error))?;
     plan.autoscale = python.autoscale;
     if let Some(app) = app.as_ref().filter(|_| !plan.queues.is_empty()) {
-        for queue in &app.report.own_queues {
-            let queue = queue.as_str().into();
-            if !plan.queues.contains(&queue) {
-                plan.queues.push(queue);
-            }
-        }
+        plan.take_from(&app.report.own_queues);
     }
     let Some(broker) = config.broker.clone() else {
         let failure = Failure::new(Exit::Usage, "cannot start the node", "no broker is configured");

@@ -40,6 +40,15 @@ pub enum Runs {
 }
 
 impl Plan {
+    /// Has it take from these queues as well, each once.
+    pub fn take_from(&mut self, queues: &[String]) {
+        for queue in queues.iter().map(QueueName::from) {
+            if !self.queues.contains(&queue) {
+                self.queues.push(queue);
+            }
+        }
+    }
+
     /// Whether the role runs tasks of a Python application.
     pub fn runs_python(&self) -> bool {
         self.executor.as_ref().is_none_or(|executor| executor.value != Runs::Command)
@@ -112,11 +121,7 @@ pub fn plan(config: &Config) -> Result<Plan, ConfigError> {
         beat: config.beat_enabled.as_ref().map_or(matches!(role, "all" | "beat"), |enabled| enabled.value),
         dashboard: matches!(role, "all" | "dashboard"),
     };
-    for queue in queues.iter().map(QueueName::from) {
-        if !plan.queues.contains(&queue) {
-            plan.queues.push(queue);
-        }
-    }
+    plan.take_from(&queues);
     if let Some(own) = declared.and_then(|declared| declared.concurrency.clone())
         && own.origin.level() <= plan.concurrency.origin.level()
     {

@@ -14,7 +14,6 @@ from celery.utils.nodenames import worker_direct
 # How long that may take, in seconds: a node that starts in an outage goes on without.
 DECLARE_WITHIN = 10
 
-
 # As `mod.rs` has it.
 THREADS = "threads", "gevent", "eventlet"
 
@@ -95,8 +94,8 @@ def tell_of_extensions(app):
 
 def declare(app, own):
     """Declares the queues of `task_queues`, and its `own`, that have exchanges, bindings or arguments of their own, as a worker does when
-    it begins to consume: the node takes queues as it finds them, and would make plain ones. Where the broker is away, that is what it does. A process
-    of its own does it, which can be ended, and whose connection nobody inherits."""
+    it begins to consume: the node takes queues as it finds them, and would make plain ones. Where the broker is away, that is what it
+    does. A process of its own does it, which can be ended, and whose connection nobody inherits."""
     wanted = [queue for name, queue in app.amqp.queues.items() if app.conf.task_queues or name in own]
     queues = [queue for queue in wanted if not is_plain(queue)]
     if not queues:
