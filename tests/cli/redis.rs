@@ -183,6 +183,29 @@ fn prefixes_are_kept_to() {
     assert!(strangers.is_empty() && keys.len() > 3, "{keys:?}");
 }
 
+/// Goal: steps of priority and a separator that clients have agreed on are a node's as well; steps that cannot be are refused, by name.
+#[test]
+fn steps_of_priority_are_kept_to() {
+    let server = RedisServer::default();
+    let mut machine = Machine::new(&server.url(0));
+    let configure = |steps: &str| format!("[broker]\nseparator = \":\"\npriority_steps = {steps}\n{TASKS}");
+    let file = machine.home().join("umbel.toml");
+    std::fs::write(&file, configure("[0, 5]")).unwrap();
+    let waiting = machine.text(&["call", "text.echo", "in", "--priority", "7"]);
+    assert_eq!(server.ask::<u64>(&["LLEN", "celery:5"]), 1);
+    machine.start("one");
+    machine.ready(1);
+    assert_eq!(machine.text(&["wait", &waiting, "-t", "60"]), "\"in\"");
+    for (steps, shown) in [("[3, 6]", "3, 6"), ("[0, 12]", "0, 12"), ("[0, \"x\"]", "0, x")] {
+        std::fs::write(&file, configure(steps)).unwrap();
+        let ran = machine.run(&["queues", "ls"]);
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        let named =
+            format!("cannot use the broker {shown} (umbel.toml:3): its steps of priority are not numbers from 0 to 9, with 0 among them");
+        assert!(ran.stderr.contains(&named) && ran.stderr.contains("try: "), "{}", ran.stderr);
+    }
+}
+
 /// Goal: when a sentinel makes another server the master, the node follows without a restart, and what was replicated is done.
 #[test]
 fn a_node_follows_a_failover() {

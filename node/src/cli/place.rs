@@ -152,6 +152,7 @@ fn redis_options(config: &Config) -> Result<RedisOptions, Failure> {
         layout.steps = numbers.filter(|steps| steps.contains(&0)).ok_or_else(|| {
             Failure::new(Exit::Usage, "cannot use the broker", "its steps of priority are not numbers from 0 to 9, with 0 among them")
                 .value_from(steps.value.join(", "), steps.origin.to_string())
+                .hint("as Celery's clients have them unless told otherwise: broker.priority_steps = [0, 3, 6, 9]")
         })?;
     }
     if let Some(separator) = &transport.separator {
