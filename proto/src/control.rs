@@ -1,6 +1,11 @@
 //! Remote control: what Celery's `control` and `inspect` send and what they are answered (kombu's pidbox, wire contract §6).
 
-use crate::{DecodeError, Limits, Map, Value, codec::json};
+use bytes::Bytes;
+
+use crate::{
+    DecodeError, EncodeError, Limits, Map, Value,
+    codec::{Serializer, json, parse_plain, write_plain},
+};
 
 /// A command to some or all nodes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,6 +24,8 @@ pub struct Request {
     pub ticket: Option<String>,
     /// Where answers go; without it none is wanted.
     pub reply_to: Option<ReplyTo>,
+    /// What it is written with. Whoever sends it reads that in answers as well.
+    pub serializer: Serializer,
 }
 
 /// Where answers go.
@@ -36,13 +43,16 @@ impl Request {
         Self { method: method.into(), ..Self::default() }
     }
 
-    /// Reads the body of a message. Keys that are not known are none of ours.
+    /// Reads the body of a message. Celery writes it with the application's `task_serializer` (`celery/app/control.py`, class `Control`),
+    /// so it may be a pickle; of those, only plain data is read. Keys that are not known are none of ours.
     ///
     /// # Errors
-    /// Names the key that is missing or of the wrong type.
-    pub fn parse(bytes: &[u8], limits: Limits) -> Result<Self, DecodeError> {
+    /// Names the key that is missing or of the wrong type, or why the body cannot be read.
+    pub fn parse(content_type: &str, bytes: &[u8], limits: Limits) -> Result<Self, DecodeError> {
         let within = |error: DecodeError| error.within("control");
-        let mut map = match json::parse(bytes, limits).map_err(within)? {
+        let serializer = Serializer::by_name(content_type);
+        let serializer = serializer.ok_or_else(|| within(DecodeError::new("", format!("unknown content type {content_type:?}"))))?;
+        let mut map = match parse_plain(serializer, bytes, limits).map_err(within)? {
             Value::Map(map) => map,
             other => return Err(within(wrong("", "a map", &other))),
         };
@@ -60,10 +70,11 @@ impl Request {
             matcher: text(&mut map, "matcher").map_err(within)?,
             ticket: text(&mut map, "ticket").map_err(within)?,
             reply_to: reply_to(map.swap_remove("reply_to")).map_err(within)?,
+            serializer,
         })
     }
 
-    /// The body of a message, keys in kombu's order.
+    /// The body of a message in JSON, keys in kombu's order.
     pub fn write(&self) -> Vec<u8> {
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
         let list = |names: &Vec<String>| Value::List(names.iter().map(|name| name.as_str().into()).collect());
@@ -94,8 +105,11 @@ pub fn parse_reply(bytes: &[u8], limits: Limits) -> Result<Vec<(String, Value)>,
 }
 
 /// The body of an answer.
-pub fn write_reply(node: &str, reply: Value) -> Vec<u8> {
-    json::write(&Value::Map(Map::from_iter([(node.to_owned(), reply)])))
+///
+/// # Errors
+/// For serializers that only Python writes, and for integers beyond 64 bits in anything but JSON.
+pub fn write_reply(node: &str, reply: Value, serializer: Serializer) -> Result<Bytes, EncodeError> {
+    write_plain(serializer, &Value::Map(Map::from_iter([(node.to_owned(), reply)])))
 }
 
 fn wrong(field: &str, what: &str, value: &Value) -> DecodeError {
@@ -139,6 +153,8 @@ fn reply_to(value: Option<Value>) -> Result<Option<ReplyTo>, DecodeError> {
 mod tests {
     use super::*;
 
+    const JSON: &str = "application/json";
+
     #[test]
     fn a_request_is_read_as_it_was_written() {
         let request = Request {
@@ -149,16 +165,18 @@ mod tests {
             matcher: Some("glob".to_owned()),
             ticket: Some("t".to_owned()),
             reply_to: Some(ReplyTo { exchange: "reply.celery.pidbox".to_owned(), routing_key: "o".to_owned() }),
+            serializer: Serializer::Json,
         };
-        assert_eq!(Request::parse(&request.write(), Limits::default()).unwrap(), request);
+        assert_eq!(Request::parse(JSON, &request.write(), Limits::default()).unwrap(), request);
         let cast = Request::new("shutdown");
-        assert_eq!(Request::parse(&cast.write(), Limits::default()).unwrap(), cast);
+        assert_eq!(Request::parse(JSON, &cast.write(), Limits::default()).unwrap(), cast);
         assert!(!String::from_utf8(cast.write()).unwrap().contains("reply_to"));
     }
 
     #[test]
     fn what_celery_tolerates_is_taken() {
-        let request = Request::parse(br#"{"method":"ping","arguments":null,"destination":"a","unknown":[1]}"#, Limits::default()).unwrap();
+        let request =
+            Request::parse(JSON, br#"{"method":"ping","arguments":null,"destination":"a","unknown":[1]}"#, Limits::default()).unwrap();
         assert_eq!((request.arguments.len(), request.destination), (0, Some(vec!["a".to_owned()])));
     }
 
@@ -173,15 +191,22 @@ mod tests {
             (r#"{"method":"a","reply_to":{"exchange":"e"}}"#, "control.reply_to.routing_key"),
             (r#"{"method":"a","reply_to":1}"#, "control.reply_to"),
         ] {
-            assert_eq!(Request::parse(text.as_bytes(), Limits::default()).unwrap_err().field, field, "{text}");
+            assert_eq!(Request::parse(JSON, text.as_bytes(), Limits::default()).unwrap_err().field, field, "{text}");
         }
-        assert!(Request::parse(b"\xff{", Limits::default()).is_err());
+        assert!(Request::parse(JSON, b"\xff{", Limits::default()).is_err());
     }
 
     #[test]
     fn answers_name_their_node() {
-        let bytes = write_reply("celery@a", Value::Map(Map::from_iter([("ok".to_owned(), "pong".into())])));
-        assert_eq!(bytes, br#"{"celery@a":{"ok":"pong"}}"#);
+        let reply = || Value::Map(Map::from_iter([("ok".to_owned(), "pong".into())]));
+        for serializer in [Serializer::Msgpack, Serializer::Pickle] {
+            let bytes = write_reply("celery@a", reply(), serializer).unwrap();
+            let read = parse_plain(serializer, &bytes, Limits::default()).unwrap();
+            assert_eq!(read, Value::Map(Map::from_iter([("celery@a".to_owned(), reply())])));
+        }
+        assert!(write_reply("celery@a", reply(), Serializer::Yaml).is_err());
+        let bytes = write_reply("celery@a", reply(), Serializer::Json).unwrap();
+        assert_eq!(bytes, &br#"{"celery@a":{"ok":"pong"}}"#[..]);
         assert_eq!(parse_reply(&bytes, Limits::default()).unwrap()[0].0, "celery@a");
     }
 }

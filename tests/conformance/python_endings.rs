@@ -88,6 +88,32 @@ async fn what_is_no_exception_is_a_failure() {
     }
 }
 
+/// Goal: in a process of its own it is the task's failure as it is, and the process runs others.
+#[tokio::test]
+async fn what_is_no_exception_ends_no_process() {
+    for version in VERSIONS {
+        let mut stage = Stage::new(version, "processes").await;
+        let process = success(stage.run("process", &[]).await);
+        for (task, class) in [("cancelled", "CancelledError"), ("odd", "Odd")] {
+            let error = failure(stage.run(task, &[]).await);
+            assert_eq!(error.exc_type, class, "{version}: {task}");
+            assert!(error.traceback.unwrap().contains(class));
+        }
+        assert_eq!(success(stage.run("process", &[]).await), process);
+    }
+}
+
+/// Goal: a request can be looked at whole, copied and pickled.
+#[tokio::test]
+async fn requests_can_be_copied() {
+    let (twin, named) = (Value::Bool(true), Value::from("Context"));
+    for pool in ["processes", "threads"] {
+        let mut stage = Stage::new("5.7", pool).await;
+        let told = success(stage.run("copied", &[]).await);
+        assert_eq!(told, Value::List(vec![twin.clone(), named.clone(), Value::Bool(false)]), "{pool}");
+    }
+}
+
 /// Goal: those who listen hear of what fails around a task.
 #[tokio::test]
 async fn internal_errors_are_told() {

@@ -1,8 +1,11 @@
 """Tasks that end as few do, for the Python executor in each of its pools."""
 
 import asyncio
+import copy
+import json
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from decimal import Decimal
@@ -51,6 +54,19 @@ async def awaits_what_is_cancelled():
 @app.task(name="odd")
 def odd():
     raise Odd("very")
+
+
+@app.task(name="process")
+def process():
+    return os.getpid()
+
+
+@app.task(name="copied", bind=True)
+def copied(self):
+    """Its request is printed, copied and pickled, as tasks that ask themselves what goes on do."""
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(self.request)))
+    json.dumps({key: str(value) for key, value in vars(self.request).items()})
+    return [twin.id == self.request.id, type(twin).__name__, "run" in repr(self.request).lower().replace("is_running", "")]
 
 
 @app.task(name="odd_async")

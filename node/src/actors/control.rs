@@ -195,10 +195,13 @@ async fn next(listener: &mut Box<dyn Listener>, desk: &Desk) -> Option<Request> 
         }
     };
     desk.shared.telling.clock.adjust(envelope.headers.get("clock").and_then(Value::as_i64).unwrap_or(0));
-    match Request::parse(&envelope.body, Limits::default()) {
+    match Request::parse(&envelope.content_type, &envelope.body, Limits::default()) {
         Ok(request) => is_for(&request, desk.shared.node.as_str()).then_some(request),
         Err(error) => {
-            tracing::warn!("a command by remote control cannot be understood: {error}");
+            tracing::warn!(
+                "a command by remote control cannot be understood: {error}; Celery sends commands with the application's task_serializer, \
+                 and json, msgpack and pickles of plain data are read here"
+            );
             None
         }
     }
@@ -223,10 +226,14 @@ impl Desk {
         let mut headers = Map::with_capacity(2);
         headers.insert("ticket".to_owned(), request.ticket.as_deref().map_or(Value::Null, Value::from));
         headers.insert("clock".to_owned(), Value::Int(self.shared.telling.clock.forward()));
+        let body = match write_reply(self.shared.node.as_str(), answer, request.serializer) {
+            Ok(body) => body,
+            Err(error) => return tracing::warn!(command = request.method, "an answer cannot be written: {error}"),
+        };
         let envelope = Envelope {
-            body: write_reply(self.shared.node.as_str(), answer).into(),
-            content_type: "application/json".to_owned(),
-            content_encoding: "utf-8".to_owned(),
+            body,
+            content_type: request.serializer.content_type().to_owned(),
+            content_encoding: request.serializer.content_encoding().to_owned(),
             headers,
             properties: Map::new(),
         };

@@ -3,6 +3,7 @@
 mod compress;
 pub mod json;
 pub(crate) mod msgpack;
+mod pickle;
 pub mod record;
 
 use bytes::Bytes;
@@ -11,9 +12,10 @@ pub use compress::Compression;
 use crate::{DecodeError, EncodeError, Limits, Value, value::special};
 
 /// How a body is serialized.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Serializer {
     /// `application/json` with kombu's special values, bare `NaN` and integers of any size.
+    #[default]
     Json,
     /// `application/x-msgpack`.
     Msgpack,
@@ -90,6 +92,22 @@ impl Serializer {
             Self::Yaml | Self::Pickle => Err(DecodeError::new("", format!("{} is read by Python only", self.content_type()))),
         }
     }
+}
+
+/// Reads plain data; pickles, too, where nothing else can be in them.
+///
+/// # Errors
+/// When the bytes are not of this form, hold anything else, or go beyond `limits`.
+pub(crate) fn parse_plain(serializer: Serializer, bytes: &[u8], limits: Limits) -> Result<Value, DecodeError> {
+    if serializer == Serializer::Pickle { pickle::parse(bytes, limits) } else { serializer.decode(bytes, limits) }
+}
+
+/// Writes plain data; pickles, too.
+///
+/// # Errors
+/// For YAML, and for integers beyond 64 bits in anything but JSON.
+pub(crate) fn write_plain(serializer: Serializer, value: &Value) -> Result<Bytes, EncodeError> {
+    if serializer == Serializer::Pickle { pickle::write(value).map(Bytes::from) } else { serializer.encode_as_is(value) }
 }
 
 fn check_special(value: &Value) -> Result<(), EncodeError> {

@@ -146,6 +146,16 @@ class Host:
             # It passed between two steps of ours. An end that is known by then stands.
             if ending is None:
                 ending = self.broken(exc, run, call)
+        except (KeyboardInterrupt, SystemExit):
+            # The end of this process.
+            raise
+        except BaseException as exc:
+            # A process of the task's own does not end with it (billiard 4.3, `pool.py::Worker.workloop`).
+            if ending is None:
+                ending = self.broken(exc, run, call, shared=False)
+                if run.request is not None:
+                    run.failed = True
+                    requests.ended(run, ending)
         finally:
             self.current = None
         return ending
@@ -193,12 +203,12 @@ class Host:
             return tracer.Ending("failure", None, payload=json_dumps(error).encode(), traceback=None)
         return tracer.Ending("reject", None, requeue=False, reason="%s: %s" % (type(exc).__name__, exc))
 
-    def broken(self, exc, run, call):
-        """Something around the task failed, not the task: its failure all the same (`celery/app/trace.py::trace_task`). One that would
-        end a process of the task's own looks as if it had (`celery/concurrency/base.py::apply_target`)."""
+    def broken(self, exc, run, call, shared=True):
+        """Something around the task failed, not the task: its failure all the same (`celery/app/trace.py::trace_task`). What is no
+        `Exception` looks as if it had ended a process that is shared (`celery/concurrency/base.py::apply_target`)."""
         if isinstance(exc, Exception):
             tracer.guard(internal_error, run.task, *call, exc)
-        else:
+        elif shared:
             exc = WorkerLostError(repr(exc)).with_traceback(exc.__traceback__)
         text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
         ending = tracer.Ending("failure", None, payload=json_dumps(tracer.exception(exc)).encode(), traceback=text)

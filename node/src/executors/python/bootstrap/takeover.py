@@ -53,7 +53,7 @@ def run_of(request):
     """The node's run that `request` belongs to; `None` when there is none, or when Celery itself ends it."""
     if request is None or request.called_directly or request.is_eager:
         return None
-    run = request.__dict__.get("_umbel_run")
+    run = getattr(request, "umbel_run", None)
     return None if run is None or run.delegated else run
 
 

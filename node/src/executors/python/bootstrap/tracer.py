@@ -9,6 +9,7 @@ threads go through the same code. It is given the function's value, or its excep
 """
 
 import contextvars
+import copyreg
 import inspect
 import logging
 import sys
@@ -88,9 +89,18 @@ def custom_headers(request):
     return {key: value for key, value in request.items() if key not in OWN_KEYS}
 
 
+class RunContext(Context):
+    """A request that knows its run. That is none of its members: tasks print, copy and pickle those."""
+
+    __slots__ = ("umbel_run",)
+
+    def __reduce_ex__(self, protocol):
+        return copyreg._reconstructor, (Context, object, None), self.__dict__
+
+
 def make_context(request, args, kwargs):
     """A task's request. `Context` itself would look for custom headers once more, at a fifth of the cost of a whole run."""
-    context = Context.__new__(Context)
+    context = RunContext.__new__(RunContext)
     request.update(args=args, kwargs=kwargs, called_directly=False)
     context.__dict__ = request
     timelimit = request.get("timelimit")
@@ -122,7 +132,7 @@ def build_tracer(name, task, loader, hostname, app):
     def steps(uuid, args, kwargs, request):
         run = request.pop("_umbel_run")
         context = make_context(request, args, kwargs)
-        context._umbel_run = run
+        context.umbel_run = run
         tasks, requests = push_task(task), push_request(context)
         ending, begun = None, monotonic()
         try:
