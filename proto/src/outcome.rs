@@ -119,6 +119,8 @@ pub struct TaskError {
     pub exc_module: Option<String>,
     /// The traceback, if there is one.
     pub traceback: Option<String>,
+    /// Whether the task says that it may raise this (`throws`). Logs care, and nobody else: it is not stored.
+    pub expected: bool,
 }
 
 impl TaskError {
@@ -129,6 +131,7 @@ impl TaskError {
             exc_message: vec![Value::Str(message.into())],
             exc_module: Some(exc_module.to_owned()),
             traceback: None,
+            expected: false,
         }
     }
 }
@@ -164,6 +167,6 @@ impl TaskError {
             Some(Value::Str(module)) => Some(module.clone()),
             Some(other) => return Err(wrong("exc_module", "text", other)),
         };
-        Ok(Self { exc_type, exc_message, exc_module, traceback: None })
+        Ok(Self { exc_type, exc_message, exc_module, traceback: None, expected: false })
     }
 }

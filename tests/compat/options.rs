@@ -35,3 +35,28 @@ fn options_mean_what_they_mean_to_celery() {
         assert_eq!(told, expected, "{said}");
     }
 }
+
+/// Goal: handlers of an application's own hear of its tasks' ends what Celery tells them; the node's log says of each once, and nothing bad
+/// of what a task may raise. Method: the same client is told the same by Celery's own worker.
+#[test]
+fn ends_are_logged_to_handlers_of_the_applications() {
+    let failure = ["args", "description", "exc", "hostname", "id", "internal", "kwargs", "name", "traceback"];
+    let success = ["args", "id", "kwargs", "name", "return_value", "runtime"];
+    for version in VERSIONS {
+        let (server, home) = (RedisServer::default(), tempfile::tempdir().unwrap());
+        let file = home.path().join("log");
+        let variables = [("BROKER", &*server.url(0)), ("BACKEND", &*server.url(1)), ("LOG", file.to_str().unwrap())];
+        let (told, said) = told::by_node(version, "logged", &variables);
+        let expected = json!({
+            "add": [["INFO", "Task add[ID] succeeded", false, success]],
+            "unexpected": [["ERROR", "Task bad[ID] raised unexpected: ValueError('no key')", true, failure]],
+            "expected": [["INFO", "Task bad[ID] raised expected: KeyError('k')", false, failure]],
+            "again": [["INFO", "Task again[ID] retry: Retry", false, ["exc", "id", "name"]], ["INFO", "Task again[ID] succeeded", false, success]],
+        });
+        assert_eq!(told, expected, "{said}");
+        let count = |words: &str| said.lines().filter(|line| line.contains(words)).count();
+        assert_eq!(count("raised unexpected"), 1, "{said}");
+        assert!(said.lines().any(|line| line.contains("raised expected: KeyError('k')") && line.contains("INFO")), "{said}");
+        assert_eq!((count("KeyError"), count("] succeeded in")), (1, 2), "{said}");
+    }
+}

@@ -26,7 +26,7 @@ def never(self):
 @app.task(name="ends.garbled", bind=True)
 def garbled(self, head, aloud):
     """Its end is told by this head. It goes by the process's channel if it has told of more before."""
-    host = self.request._umbel_run.host
+    host = self.request.umbel_run.host
     pack = host.pack
 
     def garble(number, ending, begun=None):

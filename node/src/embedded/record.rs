@@ -227,7 +227,7 @@ enum OwnPartResult {
 pub(crate) fn encode_part(part: &ChordPart) -> Result<Vec<u8>, EncodeError> {
     let result = match &part.result {
         PartResult::Value(value) => PartResultRef::Value(ValueRef(value)),
-        PartResult::Error(TaskError { exc_type, exc_message, exc_module, traceback }) => PartResultRef::Error {
+        PartResult::Error(TaskError { exc_type, exc_message, exc_module, traceback, expected: _ }) => PartResultRef::Error {
             exc_type,
             exc_message: ListRef(exc_message),
             exc_module: exc_module.as_deref(),
@@ -243,7 +243,7 @@ pub(crate) fn decode_part(bytes: &[u8]) -> Result<ReadyPart, DecodeError> {
     let result = match result {
         OwnPartResult::Value(value) => PartResult::Value(value.0),
         OwnPartResult::Error { exc_type, exc_message, exc_module, traceback } => {
-            PartResult::Error(TaskError { exc_type, exc_message: exc_message.0, exc_module, traceback })
+            PartResult::Error(TaskError { exc_type, exc_message: exc_message.0, exc_module, traceback, expected: false })
         }
     };
     Ok(ReadyPart { index, task_id, root_id, result })

@@ -19,7 +19,7 @@ macro_rules! task_line {
         if enabled!(target: TARGET, Level::$level) {
             let headers = $invocation.map(|invocation| &invocation.headers);
             let traceback = match $fact {
-                Fact::Failed { error, .. } => error.traceback.as_deref(),
+                Fact::Failed { error, .. } if !error.expected => error.traceback.as_deref(),
                 _ => None,
             };
             tracing::event!(
@@ -44,6 +44,7 @@ pub(super) fn log(invocation: Option<&Arc<Invocation>>, held: &Held, fact: &Fact
         Fact::Started | Fact::Replaced => task_line!(DEBUG, invocation, held, fact),
         Fact::Received | Fact::Succeeded { .. } | Fact::Retried { .. } | Fact::Ignored => task_line!(INFO, invocation, held, fact),
         Fact::Revoked { .. } => task_line!(INFO, invocation, held, fact),
+        Fact::Failed { error, .. } if error.expected => task_line!(INFO, invocation, held, fact),
         Fact::Rejected { .. } | Fact::Requeued { .. } | Fact::Zombie => task_line!(WARN, invocation, held, fact),
         Fact::Failed { .. } | Fact::DeadLettered { .. } => task_line!(ERROR, invocation, held, fact),
     }
@@ -64,7 +65,10 @@ pub fn sentence(invocation: Option<&Arc<Invocation>>, held: &Held, fact: &Fact) 
         Fact::Received => write!(line, " received"),
         Fact::Started => write!(line, " accepted"),
         Fact::Succeeded { value, runtime } => write!(line, " succeeded in {}s: {}", secs(*runtime), repr::repr(value)),
-        Fact::Failed { error, .. } => write!(line, " raised unexpected: {}", repr::error_repr(error)),
+        Fact::Failed { error, .. } => {
+            let foreseen = if error.expected { "expected" } else { "unexpected" };
+            write!(line, " raised {foreseen}: {}", repr::error_repr(error))
+        }
         Fact::Retried { error, delay } => {
             let _ = write!(line, " retry: Retry in {}s", *delay as f64 / 1e3);
             error.as_ref().map_or(Ok(()), |error| write!(line, ": {}", repr::error_repr(error)))

@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use tracing::{
     Event, Level,
     field::{Field, Visit},
 };
+
+use super::{OUTPUT, text};
 
 /// What an event says.
 #[derive(Debug, Default)]
@@ -20,6 +23,14 @@ impl Fields {
         let mut fields = Self::default();
         event.record(&mut fields);
         fields
+    }
+
+    /// What somebody's process has written as a JSON object, as applications with log formats of their own do: whoever collects those reads
+    /// it as it is. Not where it could move a cursor, which JSON need not write as an escape.
+    pub(super) fn as_written(&self, event: &Event<'_>) -> Option<&str> {
+        let text = self.message.as_str();
+        let is_object = || text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok();
+        (event.metadata().target() == OUTPUT && is_object() && !text.contains(text::is_harmful)).then_some(text)
     }
 
     fn put(&mut self, field: &Field, value: Value) {

@@ -22,7 +22,11 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let Fields { message, others } = Fields::of(event);
+        let fields = Fields::of(event);
+        if let Some(line) = fields.as_written(event) {
+            return writeln!(writer, "{line}");
+        }
+        let Fields { message, others } = fields;
         let mut line = Map::new();
         line.insert("ts".to_owned(), format!("{:.3}", jiff::Timestamp::now()).into());
         line.insert("level".to_owned(), level(*event.metadata().level()).into());

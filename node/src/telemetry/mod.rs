@@ -99,6 +99,9 @@ impl LogLevel {
     }
 }
 
+/// The target of what Python processes write to standard output and error.
+pub(crate) const OUTPUT: &str = "umbel::python::output";
+
 /// Logs to standard error from now on.
 ///
 /// # Errors

@@ -53,6 +53,24 @@ fn returned_messages_are_not_logged() {
     assert!(text.contains("this is") && !text.contains("hunter2") && !text.contains("closed"), "{text}");
 }
 
+/// Goal: what processes write as JSON stays as it is for whoever collects it, in either format; what only looks like it, or comes from
+/// elsewhere, does not.
+#[test]
+fn json_of_processes_stays_as_it_is() {
+    let said = r#"{"level": "ERROR", "message": "no\n key"}"#;
+    for format in [LogFormat::Text, LogFormat::Json] {
+        let lines = logged(format, "INFO", || {
+            tracing::info!(target: OUTPUT, pid = 7, "{said}");
+            tracing::info!(target: OUTPUT, pid = 7, "{{\"a\": 1");
+            tracing::info!(target: OUTPUT, pid = 7, "{{\"a\": \"\u{202e}\"}}");
+            tracing::info!("{said}");
+        });
+        let lines: Vec<&str> = lines.lines().collect();
+        assert_eq!((lines.len(), lines[0]), (4, said));
+        assert!(lines[1..].iter().all(|line| line.contains("INFO")), "{lines:?}");
+    }
+}
+
 /// Goal: no text from outside can begin a line or move a cursor, not even in a traceback.
 #[test]
 fn nobody_forges_a_line() {

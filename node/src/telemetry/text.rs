@@ -20,7 +20,11 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let Fields { message, others } = Fields::of(event);
+        let fields = Fields::of(event);
+        if let Some(line) = fields.as_written(event) {
+            return writeln!(writer, "{line}");
+        }
+        let Fields { message, others } = fields;
         let now = jiff::Zoned::now();
         let time = now.strftime("%Y-%m-%d %H:%M:%S");
         write!(writer, "[{time},{:03}: {}/node] ", now.millisecond(), level(*event.metadata().level()))?;
@@ -45,15 +49,19 @@ where
     }
 }
 
+/// Whether a character could begin a line, move a cursor or turn the direction of writing.
+pub(super) fn is_harmful(char: char) -> bool {
+    char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Writes text so that it stays on its line and moves no cursor: control characters, line and paragraph separators and
 /// what turns the direction of writing are written as escapes.
 pub(super) fn escape(writer: &mut impl Write, text: &str) -> fmt::Result {
-    let harmful = |char: char| char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if !text.contains(harmful) {
+    if !text.contains(is_harmful) {
         return writer.write_str(text);
     }
     for char in text.chars() {
-        if harmful(char) { write!(writer, "{}", char.escape_default())? } else { writer.write_char(char)? }
+        if is_harmful(char) { write!(writer, "{}", char.escape_default())? } else { writer.write_char(char)? }
     }
     Ok(())
 }

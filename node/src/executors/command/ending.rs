@@ -110,6 +110,7 @@ fn process_error(task: &CommandTask, code: Option<i32>, signal: Option<i32>, std
         exc_message: vec![Value::from(i64::from(code_or_signal)), words, Value::Null, Value::from(stderr)],
         exc_module: Some("subprocess".to_owned()),
         traceback: Some(format!("The command {} {how}. {said}\n", task.words.join(" "))),
+        expected: false,
     }
 }
 

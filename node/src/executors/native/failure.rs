@@ -111,6 +111,7 @@ pub(crate) fn soft_time_limit() -> TaskError {
         exc_message: Vec::<Value>::new(),
         exc_module: Some("billiard.exceptions".to_owned()),
         traceback: None,
+        expected: false,
     }
 }
 

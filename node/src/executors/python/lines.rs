@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::child::Working;
+use crate::telemetry::OUTPUT;
 
 /// How much of the output is kept for the case of a process's death.
 const TAIL_MAX: usize = 8 << 10;
@@ -86,7 +87,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Logs line by line, with the task that runs, until the process and all it has started have closed the pipe.
+    /// Logs line by line, with the task that runs (a JSON object as it is), until the process and all it has started have closed the pipe.
     pub(super) async fn forward(self) {
         let mut lines = BufReader::new(self.pipe);
         let mut line = Vec::new();
@@ -104,9 +105,9 @@ impl Output {
             }
             match self.current.borrow().clone() {
                 Some(Working { id, name }) => {
-                    tracing::info!(target: "umbel::python", pid = self.pid, task_id = %id, task = %name, "{text}");
+                    tracing::info!(target: OUTPUT, pid = self.pid, task_id = %id, task = %name, "{text}");
                 }
-                None => tracing::info!(target: "umbel::python", pid = self.pid, "{text}"),
+                None => tracing::info!(target: OUTPUT, pid = self.pid, "{text}"),
             }
         }
     }

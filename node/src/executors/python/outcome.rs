@@ -23,6 +23,8 @@ pub(super) struct Done {
     #[serde(default)]
     children: Vec<serde_json::Value>,
     traceback: Option<String>,
+    #[serde(default)]
+    expected: bool,
     countdown: Option<f64>,
     #[serde(default)]
     requeue: bool,
@@ -66,6 +68,7 @@ impl Done {
             content_type: None,
             children: Vec::new(),
             traceback: None,
+            expected: false,
             countdown: None,
             requeue: false,
             reason: String::new(),
@@ -96,6 +99,7 @@ impl Done {
             Kind::Failure => {
                 let mut error = TaskError::from_value(&plain(Serializer::Json)?).map_err(|error| error.to_string())?;
                 error.traceback = self.traceback;
+                error.expected = self.expected;
                 Outcome::Failure(error)
             }
             Kind::Retry => Outcome::Retry(retry(plain(Serializer::Json)?, self.countdown, self.traceback)?),

@@ -8,11 +8,41 @@ import io
 import logging
 import sys
 import threading
+from contextlib import contextmanager
 
 from celery.app.log import TaskFormatter
 from celery.utils.log import ColorFormatter, get_logger, mlevel
 
 from umbel_bootstrap import wire
+
+
+class Aside(threading.local):
+    """Whether this thread speaks to handlers of the application's alone."""
+
+    on = False
+
+
+aside = Aside()
+
+
+@contextmanager
+def for_others():
+    """What is logged here the node has said, or will say, in its own words."""
+    aside.on = True
+    try:
+        yield
+    finally:
+        aside.on = False
+
+
+def is_heard(logger):
+    """Whether handlers of the application's hear of this logger's records."""
+    while logger is not None:
+        for handler in logger.handlers:
+            if type(handler) is not NodeHandler and type(handler) is not logging.NullHandler:
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 class NodeHandler(logging.Handler):
@@ -23,6 +53,8 @@ class NodeHandler(logging.Handler):
         self.channel, self.current = channel, current
 
     def emit(self, record):
+        if aside.on:
+            return
         try:
             head = {"level": record.levelno, "logger": record.name, "text": self.format(record)}
             run = self.current()

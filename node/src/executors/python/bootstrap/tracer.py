@@ -34,7 +34,7 @@ from celery.utils.serialization import ensure_serializable, get_pickleable_etype
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps as json_dumps
 
-from umbel_bootstrap import codec, takeover, wire
+from umbel_bootstrap import codec, logs, takeover, wire
 
 logger = logging.getLogger("celery.app.trace")
 
@@ -147,9 +147,11 @@ def build_tracer(name, task, loader, hostname, app):
                 ending = succeeded(value, task, context, serializer)
             except Reject as exc:
                 ending = Ending("reject", states.REJECTED, exc, requeue=bool(exc.requeue), reason=str(exc.reason))
+                log_error(task, context, exc)
                 clear_traceback(exc)
             except Ignore as exc:
                 ending = replaced(exc, context) if isinstance(exc, takeover.Replaced) else Ending("ignore", states.IGNORED, exc)
+                log_error(task, context, exc)
                 clear_traceback(exc)
             except Retry as exc:
                 ending = yield from retried(task, context, run, exc, "on_retry" in handlers or follows(run))
@@ -166,6 +168,8 @@ def build_tracer(name, task, loader, hostname, app):
                     guard(on_success, value, uuid, args, kwargs)
                 if success.receivers:
                     success.send(sender=task, result=value, **took)
+                if logger.isEnabledFor(logging.INFO) and logs.is_heard(logger):
+                    log_success(task, context, value, monotonic() - begun)
             send_attempt(run)
             if after_return and ending.state not in trace.IGNORE_STATES:
                 guard(after_return, ending.state, ending.retval, uuid, args, kwargs, None)
@@ -230,6 +234,27 @@ def guard(handler, *args, **kwargs):
         handler(*args, **kwargs)
     except Exception:
         logger.exception("the handler %r raised", handler)
+
+
+def log_error(task, context, exc, einfo=None):
+    """Celery's line for what was raised, for handlers of the application's (`celery/app/trace.py::TraceInfo._log_error`)."""
+    if logs.is_heard(logger):
+        with logs.for_others():
+            guard(trace.TraceInfo(None, exc)._log_error, task, context, einfo or ExceptionInfo())
+
+
+def log_success(task, context, value, runtime):
+    """Celery's line for a success, likewise."""
+    said = {
+        "id": context.id,
+        "name": trace.get_task_name(context, task.name),
+        "return_value": saferepr(value, task.resultrepr_maxsize),
+        "runtime": runtime,
+        "args": context.get("argsrepr") or trace.safe_repr(context.args),
+        "kwargs": context.get("kwargsrepr") or trace.safe_repr(context.kwargs),
+    }
+    with logs.for_others():
+        trace.info(trace.LOG_SUCCESS, said)
 
 
 def overrides(one, base, name):
@@ -352,6 +377,7 @@ def failed(task, context, run, original, is_followed):
         traceback=exc.__traceback__,
         einfo=einfo,
     )
+    log_error(task, context, exc, einfo)
     return ending
 
 
@@ -376,6 +402,9 @@ def retried(task, context, run, exc, is_followed):
             yield from stored(run, ending)
     guard(task.on_retry, exc.exc, context.id, context.args, context.kwargs, einfo)
     signals.task_retry.send(sender=task, request=context, reason=exc, einfo=einfo)
+    if logs.is_heard(logger):
+        with logs.for_others():
+            trace.info(trace.LOG_RETRY, {"id": context.id, "name": trace.get_task_name(context, task.name), "exc": str(exc)})
     return ending
 
 
