@@ -61,6 +61,17 @@ def moved(self, point):
     return Point(point.x, point.y + 1)
 
 
+@app.task(name="file")
+def file(name):
+    """A file's name that is not UTF-8, as `os.listdir` tells it."""
+    return name or os.fsdecode(b"caf\xe9")
+
+
+@app.task(name="codes")
+def codes(names):
+    return [[hex(ord(char)) for char in name] for name in ([names] if isinstance(names, str) else names)]
+
+
 @app.task(name="shown")
 def shown(point):
     return [type(point).__name__, point.x, point.y]
@@ -78,6 +89,13 @@ def point():
     return [shown(end(result)), end(chain(moved.si(Point(3, 4)), shown.s())())]
 
 
+def names():
+    """The same name as a result, handed on, in a chord, and given to a later step."""
+    name = os.fsdecode(b"\xe9")
+    steps = [codes.si(name), chain(file.s(name), codes.s()), chain(file.si(name), codes.si(name)), chord([file.s(name)] * 2, codes.s())]
+    return [ascii(end(file.delay("")))] + [end(step.delay()) for step in steps]
+
+
 def ttl():
     result = add.delay(1, 2)
     end(result)
@@ -91,6 +109,7 @@ if __name__ == "__main__":
             "urgent": [end(urgent.delay()), end(chain(add.si(1, 2), urgent.si())()), end(chord([add.s(1, 2)])(urgent.s()))],
             "again": end(again.delay()),
             "point": point(),
+            "names": names(),
             "ttl": ttl(),
         },
         sys.stdout,

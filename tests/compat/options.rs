@@ -18,7 +18,8 @@ fn commands_are_in_the_serializer_of_tasks() {
 }
 
 /// Goal: steps of priority and separators of an application's own are the node's as well; a task's priority and expiry hold wherever it is
-/// sent from; times without a zone are UTC; types that are registered with kombu come back as what they are; results are kept for ever.
+/// sent from; times without a zone are UTC; types that are registered with kombu come back as what they are, and so do names that are not
+/// UTF-8; results are kept for ever.
 /// Method: the same client is told the same by Celery's own worker.
 #[test]
 fn options_mean_what_they_mean_to_celery() {
@@ -30,6 +31,7 @@ fn options_mean_what_they_mean_to_celery() {
             "urgent": [[7, true], [7, true], [7, true]],
             "again": true,
             "point": [["Point", 2, 3], ["Point", 4, 5]],
+            "names": ["'caf\\udce9'", [["0xdce9"]], [["0xdce9"]], [["0xdce9"]], [["0xdce9"], ["0xdce9"]]],
             "ttl": -1,
         });
         assert_eq!(told, expected, "{said}");

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::value::halves;
+
 /// The quote Python chooses: single, unless that is in the text and double is not.
 fn quote(single: bool, double: bool) -> char {
     if single && !double { '"' } else { '\'' }
@@ -12,7 +14,7 @@ pub(super) fn push(text: &str, out: &mut String) {
     let quote = quote(text.contains('\''), text.contains('"'));
     out.push(quote);
     for char in text.chars() {
-        let code = u32::from(char);
+        let code = halves::half(char).map_or(u32::from(char), u32::from);
         let _ = match char {
             '\n' => write!(out, "\\n"),
             '\r' => write!(out, "\\r"),

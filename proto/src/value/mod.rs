@@ -1,6 +1,7 @@
 //! Values: what tasks are given and return.
 
 mod de;
+pub(crate) mod halves;
 mod key;
 mod ser;
 mod serde_impl;

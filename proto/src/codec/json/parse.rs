@@ -3,12 +3,12 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::scan::{Literal, Scanner};
-use crate::{DecodeError, Limits, Map, Value};
+use crate::{DecodeError, Limits, Map, Value, value::halves};
 
 /// Parses a document.
 ///
 /// As Python does: of equal keys the last wins, `-0` is the integer 0, and floats beyond range are infinite. An escaped
-/// half of a surrogate pair, which Python keeps and UTF-8 has no form for, becomes U+FFFD.
+/// half of a surrogate pair, which Python keeps and UTF-8 has no form for, becomes a private character (`value/halves.rs`).
 ///
 /// # Errors
 /// When it is not JSON (with Python's extensions) or beyond `limits`.
@@ -174,6 +174,6 @@ fn unicode(escape: &str) -> (char, usize) {
     let pair = [first, second.unwrap_or_default()];
     match char::decode_utf16(pair).next() {
         Some(Ok(char)) => (char, if char.len_utf16() == 2 { 11 } else { 5 }),
-        _ => (char::REPLACEMENT_CHARACTER, 5),
+        _ => (halves::stand_in(first).unwrap_or(char::REPLACEMENT_CHARACTER), 5),
     }
 }

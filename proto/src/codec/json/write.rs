@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::{Value, float, value::special};
+use crate::{
+    Value, float,
+    value::{halves, special},
+};
 
 /// Writes a document, compact, ASCII-escaped as Python does.
 pub fn write(value: &Value) -> Vec<u8> {
@@ -79,7 +82,8 @@ fn push_escape(char: char, out: &mut String) {
         '\u{8}' => out.push_str("\\b"),
         '\u{c}' => out.push_str("\\f"),
         _ => {
-            for unit in char.encode_utf16(&mut [0; 2]) {
+            let (half, mut pair) = (halves::half(char), [0; 2]);
+            for unit in half.as_ref().map_or_else(|| &*char.encode_utf16(&mut pair), std::slice::from_ref) {
                 let _ = write!(out, "\\u{unit:04x}");
             }
         }

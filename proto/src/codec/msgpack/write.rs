@@ -3,7 +3,7 @@
 use rmp::encode;
 
 use super::BIG_INT;
-use crate::{EncodeError, Value};
+use crate::{EncodeError, Value, value::halves};
 
 /// Writes a value for others to read.
 pub(crate) fn write(value: &Value) -> Result<Vec<u8>, EncodeError> {
@@ -36,6 +36,9 @@ fn push(value: &Value, out: &mut Vec<u8>, record: bool) -> Result<(), EncodeErro
             Err(_) => Err(EncodeError::new("integer", "is beyond the 64 bits that msgpack has")),
         },
         Value::Float(float) => encode::write_f64(out, *float).map_err(|error| failed(&error)),
+        Value::Str(text) if !record && halves::are_in(text) => {
+            Err(EncodeError::new("text", "half of a surrogate pair, which UTF-8 and so msgpack have no form for"))
+        }
         Value::Str(text) => push_text(text, out, length(text.len())?).map_err(|error| failed(&error)),
         Value::Bytes(bytes) => {
             encode::write_bin_len(out, length(bytes.len())?).map_err(|error| failed(&error))?;
