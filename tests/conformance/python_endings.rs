@@ -103,6 +103,28 @@ async fn what_is_no_exception_ends_no_process() {
     }
 }
 
+/// Goal: each process has a number that no other has, as small as can be, and a name after it, as in Celery's pool; so has one that takes
+/// the place of another.
+#[tokio::test]
+async fn processes_have_numbers() {
+    for version in VERSIONS {
+        let mut stage = Stage::new(version, "processes").await;
+        let mut other =
+            Stage { executor: stage.executor.clone(), slot: stage.executor.open(Opening { slot: 1, device: None }).await.unwrap() };
+        let place = |index: i64| {
+            let name = Value::from(format!("ForkPoolWorker-{}", index + 1));
+            Value::List(vec![index.into(), name.clone(), name])
+        };
+        assert_eq!(success(stage.run("place", &[]).await), place(0), "{version}");
+        for _ in 0..3 {
+            let first = success(other.run("place", &[]).await);
+            assert!((1..=2).any(|index| first == place(index)), "{version}: {first:?}");
+            assert!(matches!(other.run("killed", &[]).await, Outcome::WorkerLost { .. }));
+        }
+        assert_eq!(success(stage.run("place", &[]).await), place(0), "{version}");
+    }
+}
+
 /// Goal: a request can be looked at whole, copied and pickled.
 #[tokio::test]
 async fn requests_can_be_copied() {

@@ -10,6 +10,7 @@ import signal
 import time
 from decimal import Decimal
 
+import billiard
 from celery import Celery, signals
 
 app = Celery("python_endings_app", broker="memory://", backend="redis://", set_as_current=True)
@@ -59,6 +60,18 @@ def odd():
 @app.task(name="process")
 def process():
     return os.getpid()
+
+
+@app.task(name="place")
+def place():
+    """Where it runs, as tasks find it that choose a device or a file by it."""
+    process = billiard.current_process()
+    return [process.index, process.name, multiprocessing.current_process().name]
+
+
+@app.task(name="killed")
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @app.task(name="copied", bind=True)

@@ -6,6 +6,7 @@ becomes its child. Its children are killed by the kernel should it die first.
 """
 
 import gc
+import itertools
 import os
 import select
 import signal
@@ -122,7 +123,8 @@ class Template:
 
     def __init__(self, app, channel, start, worker):
         self.app, self.channel, self.start, self.worker = app, channel, start, worker
-        self.children = set()
+        # By process id, the number that tells each from the others, for those that run one task at a time.
+        self.children = {}
         self.wake_reader, self.wake_writer = os.pipe()
         os.set_blocking(self.wake_writer, False)
         os.set_blocking(self.wake_reader, False)
@@ -168,12 +170,14 @@ class Template:
         """One more process. Four descriptors have come along: its socket, what its runs come over, its orders, its output."""
         ends = self.channel.descriptors[:4]
         del self.channel.descriptors[:4]
+        self.reap()
+        index = self.free_index() if head["pool"] == "processes" else None
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
             try:
-                self.become(head, *ends)
+                self.become(head, index, *ends)
             finally:
                 os._exit(70)
         for descriptor in ends:
@@ -182,10 +186,15 @@ class Template:
             os.setpgid(pid, pid)
         except OSError:
             pass
-        self.children.add(pid)
+        self.children[pid] = index
         self.channel.send(wire.FORKED, {"child": head["child"], "pid": pid})
 
-    def become(self, head, sock, runs, orders, output):
+    def free_index(self):
+        """The smallest number that no child has, as billiard's pool gives them; while a spare process waits, one of them is the pool's size."""
+        taken = set(self.children.values())
+        return next(index for index in itertools.count() if index not in taken)
+
+    def become(self, head, index, sock, runs, orders, output):
         """In the new process."""
         template = os.getppid()
         os.setpgid(0, 0)
@@ -202,7 +211,7 @@ class Template:
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
-        pools.main(self.app, sock, runs, orders, self.start, head)
+        pools.main(self.app, sock, runs, orders, self.start, head, index)
 
     def reap(self):
         """Tells of children that have ended. The group of one that was killed is killed with it, while its number is still its own."""
@@ -218,7 +227,7 @@ class Template:
                 kill_group(pid)
             os.waitpid(pid, 0)
             if pid in self.children:
-                self.children.discard(pid)
+                del self.children[pid]
                 code = {"code": ended.si_status} if ended.si_code == os.CLD_EXITED else {"signal": ended.si_status}
                 self.channel.send(wire.EXITED, {"pid": pid, **code})
 
