@@ -1,4 +1,5 @@
-"""An application whose tasks and commands are in the serializer that SERIALIZER names; as a program, a client that commands the worker.
+"""An application whose tasks and commands are in the serializer that SERIALIZER names, and its results in that of RESULTS; as a program, a
+client that commands the worker.
 
 Other settings come from the environment: BROKER, BACKEND. Standard output: one JSON object.
 """
@@ -16,7 +17,8 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     task_serializer=os.environ["SERIALIZER"],
     accept_content=[os.environ["SERIALIZER"]],
-    result_accept_content=["json"],
+    result_serializer=os.environ["RESULTS"],
+    result_accept_content=[os.environ["RESULTS"]],
 )
 
 
@@ -30,6 +32,10 @@ def revoked():
     result = add.apply_async((1, 2), countdown=600)
     soon("it is held", lambda: any((app.control.inspect(limit=1, timeout=5).scheduled() or {}).values()))
     result.revoke()
+    return end(result)
+
+
+def end(result):
     try:
         return result.get(timeout=WAIT)
     except Exception as error:
@@ -45,7 +51,9 @@ if __name__ == "__main__":
             "sum": sum_,
             "ping": [list(answer.values())[0] for answer in ping],
             "pool": [type(told["pool"]).__name__ for told in (stats or {}).values()],
-            "revoked": revoked(),
+            # Where only Python writes results, one that waits for its time is revoked then.
+            "revoked": revoked() if os.environ["RESULTS"] == "json" else None,
+            "refused": end(add.apply_async((1, 2), serializer="json")),
         },
         sys.stdout,
     )

@@ -17,7 +17,7 @@ import traceback
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import signals
 from celery.app import trace
-from celery.exceptions import WorkerLostError
+from celery.exceptions import Reject, WorkerLostError
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps as json_dumps
 
@@ -201,7 +201,15 @@ class Host:
         if isinstance(exc, KeyError) and head["headers"]["task"] not in self.tasks:
             error = {"exc_type": "NotRegistered", "exc_message": [head["headers"]["task"]], "exc_module": "celery.exceptions"}
             return tracer.Ending("failure", None, payload=json_dumps(error).encode(), traceback=None)
-        return tracer.Ending("reject", None, requeue=False, reason="%s: %s" % (type(exc).__name__, exc))
+        reason = "%s: %s" % (type(exc).__name__, exc)
+        ending = tracer.Ending("reject", None, requeue=False, reason=reason)
+        task = self.tasks.get(head["headers"]["task"])
+        if task is not None and self.delegates(task, head["content_type"]):
+            # The node cannot write what clients of this application read.
+            call = head["headers"]["id"], (), {}, dict(head["headers"])
+            tracer.guard(delegate.fail, task, call, Reject(reason, requeue=False))
+            ending.head["delegated"] = True
+        return ending
 
     def broken(self, exc, run, call, shared=True):
         """Something around the task failed, not the task: its failure all the same (`celery/app/trace.py::trace_task`). What is no
