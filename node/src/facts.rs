@@ -12,7 +12,7 @@ pub mod line;
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::broadcast;
-use umbel_proto::{Invocation, Millis, TaskError, TaskName, Value};
+use umbel_proto::{Invocation, Millis, TaskError, TaskName, Value, repr};
 use umbel_scheduler::{DeadReason, settlement::Ending};
 
 pub use counters::{Counters, Histogram, Kind, TaskCounters};
@@ -33,6 +33,8 @@ pub enum Fact {
     Succeeded {
         /// What.
         value: Value,
+        /// Whether that is the text it is shown as, of a value that only its process knows.
+        shown: bool,
         /// How long it ran.
         runtime: Duration,
     },
@@ -83,10 +85,18 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// What a task returned, as Python shows it.
+    pub(crate) fn show(value: &Value, shown: bool) -> String {
+        match value {
+            Value::Str(text) if shown => text.clone(),
+            value => repr::repr(value),
+        }
+    }
+
     /// The fact of an ending, `runtime` after its start.
     pub(crate) fn of_ending(ending: Ending, runtime: Duration, now: Millis) -> Self {
         match ending {
-            Ending::Succeeded { value } => Self::Succeeded { value, runtime },
+            Ending::Succeeded { value, shown } => Self::Succeeded { value, shown, runtime },
             Ending::Failed { error } => Self::Failed { error, runtime },
             Ending::Retried { error, due } => Self::Retried { error, delay: (due - now).max(0) },
             Ending::Revoked { expired, terminated, .. } => Self::Revoked { expired, terminated },

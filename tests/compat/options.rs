@@ -18,6 +18,8 @@ fn commands_are_in_the_serializer_of_tasks() {
         let revoked = (results == "json").then_some("TaskRevokedError");
         let expected = json!({ "sum": 3, "ping": [{ "ok": "pong" }], "pool": ["dict"], "revoked": revoked, "refused": "Reject" });
         assert_eq!(told, expected, "{serializer}, {results}: {said}");
+        let ends: Vec<&str> = said.lines().filter(|line| line.contains("] succeeded in")).collect();
+        assert!(ends.len() == 1 && ends[0].ends_with("s: 3"), "{said}");
     }
 }
 

@@ -64,7 +64,7 @@ pub fn sentence(invocation: Option<&Arc<Invocation>>, held: &Held, fact: &Fact) 
     let _ = match fact {
         Fact::Received => write!(line, " received"),
         Fact::Started => write!(line, " accepted"),
-        Fact::Succeeded { value, runtime } => write!(line, " succeeded in {}s: {}", secs(*runtime), repr::repr(value)),
+        Fact::Succeeded { value, shown, runtime } => write!(line, " succeeded in {}s: {}", secs(*runtime), Fact::show(value, *shown)),
         Fact::Failed { error, .. } => {
             let foreseen = if error.expected { "expected" } else { "unexpected" };
             write!(line, " raised {foreseen}: {}", repr::error_repr(error))

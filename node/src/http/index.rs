@@ -219,8 +219,8 @@ fn update(row: &mut TaskRow, event: &Event) {
             row.started = Some(event.at);
             row.ended = None;
         }
-        Fact::Succeeded { value, runtime } => {
-            end("SUCCESS", Some(cut(repr::repr(value))));
+        Fact::Succeeded { value, shown, runtime } => {
+            end("SUCCESS", Some(cut(Fact::show(value, *shown))));
             row.runtime_secs = Some(runtime.as_secs_f64());
         }
         Fact::Failed { error, runtime } => {

@@ -67,6 +67,9 @@ impl Settlement {
     /// Leaves all but what the broker is owed to somebody else, who writes it where the ledger cannot.
     pub fn leave(&mut self) {
         self.effects.retain(|effect| matches!(effect, Effect::Release(_)));
+        if let Ending::Succeeded { value: Value::Str(_), shown } = &mut self.ending {
+            *shown = true;
+        }
     }
 }
 
@@ -77,6 +80,8 @@ pub enum Ending {
     Succeeded {
         /// The value.
         value: Value,
+        /// Whether that is the text it is shown as: whoever has stored it keeps the value to itself.
+        shown: bool,
     },
     /// FAILURE, for good.
     Failed {

@@ -27,7 +27,7 @@ impl Run<'_> {
         }
         effects.extend(self.part(PartResult::Value(value.clone())));
         effects.push(Effect::Release(Release::Ack));
-        Settlement { effects, ending: Ending::Succeeded { value } }
+        Settlement { effects, ending: Ending::Succeeded { value, shown: false } }
     }
 
     /// Whether a result can be written so that it can be read again. Only maps that look like one of kombu's special values need

@@ -94,7 +94,7 @@ fn success_is_stored_and_acknowledged() {
     assert_eq!(record.date_done.as_deref(), Some(umbel_proto::Timestamp::from_millis(0).as_str()));
     assert_eq!((&record.children, record.traceback.as_deref()), (&Some(vec![]), None));
     assert_eq!((release(&settlement), settlement.effects.len()), (&Release::Ack, 2));
-    assert_eq!(settlement.ending, Ending::Succeeded { value: Value::Int(5) });
+    assert_eq!(settlement.ending, Ending::Succeeded { value: Value::Int(5), shown: false });
 }
 
 #[test]
@@ -415,7 +415,9 @@ fn delegated_endings_pay_the_broker_alone() {
     let case = Case::new();
     let settlement = case.settle(Outcome::Delegated(Box::new(success(5i64))));
     assert_eq!((settlement.effects.len(), release(&settlement)), (1, &Release::Ack));
-    assert_eq!(settlement.ending, Ending::Succeeded { value: Value::Int(5) });
+    assert_eq!(settlement.ending, Ending::Succeeded { value: Value::Int(5), shown: false });
+    let settlement = case.settle(Outcome::Delegated(Box::new(success("Point(2)"))));
+    assert_eq!(settlement.ending, Ending::Succeeded { value: "Point(2)".into(), shown: true });
     let settlement = case.settle(Outcome::Delegated(Box::new(Outcome::Reject { requeue: true, reason: String::new() })));
     assert_eq!((settlement.effects.len(), release(&settlement)), (1, &Release::Requeue { due: None, crashes: 0 }));
 }

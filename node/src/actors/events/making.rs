@@ -101,8 +101,8 @@ fn action(invocation: &Invocation, fact: &Fact) -> Option<Action> {
     Some(match fact {
         Fact::Received => Action::TaskReceived(received(invocation)),
         Fact::Started => Action::TaskStarted(TaskUuid { uuid }),
-        Fact::Succeeded { value, runtime } => {
-            let result = Some(cut(repr::repr(value)));
+        Fact::Succeeded { value, shown, runtime } => {
+            let result = Some(cut(Fact::show(value, *shown)));
             Action::TaskSucceeded(TaskSucceeded { uuid, result, runtime: Some(runtime.as_secs_f64()) })
         }
         Fact::Failed { error, .. } => {
@@ -163,7 +163,7 @@ mod tests {
         for (fact, kind) in [
             (Fact::Received, Some("task-received")),
             (Fact::Started, Some("task-started")),
-            (Fact::Succeeded { value: Value::Int(2), runtime }, Some("task-succeeded")),
+            (Fact::Succeeded { value: Value::Int(2), shown: false, runtime }, Some("task-succeeded")),
             (Fact::Failed { error: error.clone(), runtime }, Some("task-failed")),
             (Fact::Retried { error: None, delay: 1 }, Some("task-retried")),
             (Fact::Revoked { expired: false, terminated: true }, Some("task-revoked")),

@@ -8,31 +8,11 @@ import io
 import logging
 import sys
 import threading
-from contextlib import contextmanager
 
 from celery.app.log import TaskFormatter
 from celery.utils.log import ColorFormatter, get_logger, mlevel
 
 from umbel_bootstrap import wire
-
-
-class Aside(threading.local):
-    """Whether this thread speaks to handlers of the application's alone."""
-
-    on = False
-
-
-aside = Aside()
-
-
-@contextmanager
-def for_others():
-    """What is logged here the node has said, or will say, in its own words."""
-    aside.on = True
-    try:
-        yield
-    finally:
-        aside.on = False
 
 
 def is_heard(logger):
@@ -53,7 +33,8 @@ class NodeHandler(logging.Handler):
         self.channel, self.current = channel, current
 
     def emit(self, record):
-        if aside.on:
+        if record.name == "celery.app.trace" and hasattr(record, "data"):
+            # Celery's own line for an end, which the node tells by itself.
             return
         try:
             head = {"level": record.levelno, "logger": record.name, "text": self.format(record)}

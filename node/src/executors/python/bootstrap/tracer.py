@@ -239,8 +239,7 @@ def guard(handler, *args, **kwargs):
 def log_error(task, context, exc, einfo=None):
     """Celery's line for what was raised, for handlers of the application's (`celery/app/trace.py::TraceInfo._log_error`)."""
     if logs.is_heard(logger):
-        with logs.for_others():
-            guard(trace.TraceInfo(None, exc)._log_error, task, context, einfo or ExceptionInfo())
+        guard(trace.TraceInfo(None, exc)._log_error, task, context, einfo or ExceptionInfo())
 
 
 def log_success(task, context, value, runtime):
@@ -253,8 +252,7 @@ def log_success(task, context, value, runtime):
         "args": context.get("argsrepr") or trace.safe_repr(context.args),
         "kwargs": context.get("kwargsrepr") or trace.safe_repr(context.kwargs),
     }
-    with logs.for_others():
-        trace.info(trace.LOG_SUCCESS, said)
+    trace.info(trace.LOG_SUCCESS, said)
 
 
 def overrides(one, base, name):
@@ -403,8 +401,7 @@ def retried(task, context, run, exc, is_followed):
     guard(task.on_retry, exc.exc, context.id, context.args, context.kwargs, einfo)
     signals.task_retry.send(sender=task, request=context, reason=exc, einfo=einfo)
     if logs.is_heard(logger):
-        with logs.for_others():
-            trace.info(trace.LOG_RETRY, {"id": context.id, "name": trace.get_task_name(context, task.name), "exc": str(exc)})
+        trace.info(trace.LOG_RETRY, {"id": context.id, "name": trace.get_task_name(context, task.name), "exc": str(exc)})
     return ending
 
 
