@@ -102,7 +102,7 @@ impl Fact {
             Ending::Revoked { expired, terminated, .. } => Self::Revoked { expired, terminated },
             Ending::Ignored => Self::Ignored,
             Ending::Replaced => Self::Replaced,
-            Ending::Rejected { requeued } => Self::Rejected { requeued },
+            Ending::Rejected { requeued, .. } => Self::Rejected { requeued },
             Ending::Requeued { detail } => Self::Requeued { detail },
         }
     }

@@ -91,6 +91,7 @@ async fn what_is_no_exception_is_a_failure() {
 /// Goal: in a process of its own it is the task's failure as it is, and the process runs others.
 #[tokio::test]
 async fn what_is_no_exception_ends_no_process() {
+    let home = tempfile::tempdir().unwrap();
     for version in VERSIONS {
         let mut stage = Stage::new(version, "processes").await;
         let process = success(stage.run("process", &[]).await);
@@ -99,6 +100,9 @@ async fn what_is_no_exception_ends_no_process() {
             assert_eq!(error.exc_type, class, "{version}: {task}");
             assert!(error.traceback.unwrap().contains(class));
         }
+        let file = home.path().join(version).to_str().unwrap().to_owned();
+        assert_eq!(failure(stage.run("escapes", &[Value::from(file.as_str())]).await).exc_type, "Odd");
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("Odd('{file}')"), "those who listen hear of it");
         assert_eq!(success(stage.run("process", &[]).await), process);
     }
 }

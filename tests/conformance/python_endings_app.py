@@ -22,6 +22,16 @@ def internal_error(sender, task_id, args, exception, **_):
         written.write(f"{sender.name} {task_id} {exception}")
 
 
+@app.task(name="escapes")
+def escapes(file):
+    def failed(sender, exception, **_):
+        with open(file, "w") as written:
+            written.write(repr(exception))
+
+    signals.task_failure.connect(failed, sender=escapes, weak=False)
+    raise Odd(file)
+
+
 @app.task(name="add")
 def add(a, b):
     return a + b

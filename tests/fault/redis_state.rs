@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use umbel::{
     brokers::{Backbone, redis::RedisBroker},
+    proto::Timestamp,
     redis::{RedisOptions, Target},
     scheduler::{Answer, Commit, Effect, Fence, PartResult},
 };
@@ -46,6 +47,35 @@ async fn what_cannot_be_moved_stops_nothing_else() {
     let first = ends(&server);
     until("the lease goes on", || (ends(&server) > first).then_some(()));
     assert_eq!(server.ask::<i64>(&["HLEN", "umbel:scheduled:bad"]), 1, "it is still there, for later");
+}
+
+/// Goal: when the last node ends, what waits for its time is where Celery's workers find it, the next due first and behind what waits already;
+/// while another node is there it stays where it is, and so does what does not say its time. The next node knows it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_node_leaves_what_waits_to_celery() {
+    let server = RedisServer::default();
+    let Backbone { broker, .. } = backbone(&server).await;
+    let at = |task: &str, after: i64| {
+        let mut publish = scheduled("later", task, now() + after);
+        publish.invocation.headers.eta = Some(Timestamp::from_millis(now() + after));
+        publish
+    };
+    making::publish(
+        &*broker,
+        vec![message("later", "now"), at("second", 600_000), at("first", 300_000), scheduled("later", "mute", now() + 60_000)],
+    )
+    .await;
+    let counts = || (server.ask::<i64>(&["LLEN", "later"]), server.ask::<i64>(&["HLEN", "umbel:scheduled:later"]));
+    let subscriptions = [subscribe(&*broker, "one", &["other"], LEASE).await, subscribe(&*broker, "two", &["other"], LEASE).await];
+    for (subscription, expected) in subscriptions.into_iter().zip([(1, 3), (3, 1)]) {
+        assert_eq!(counts(), (1, 3));
+        subscription.close().await.unwrap();
+        assert_eq!(counts(), expected);
+    }
+    let mut next = subscribe(&*broker, "three", &["later"], LEASE).await;
+    for task in ["now", "first", "second"] {
+        assert_eq!(id(&making::fetch_one(&mut next).await), task);
+    }
 }
 
 /// Goal: commits that are carried out together are carried out together or not at all, also where one of them cannot be. Method: all of them

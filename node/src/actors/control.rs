@@ -46,6 +46,8 @@ use crate::{
     telling::Allow,
 };
 
+/// How large a command may be: one that revokes tens of thousands of tasks is some megabytes.
+const COMMAND: Limits = Limits { size_bytes: 16 << 20, depth: 64 };
 /// Commands carried out at once.
 const COMMANDS: usize = 32;
 /// Commands looked at per second, in the long run and at once. Whoever asks one question after the other asks some 800 a second, and is
@@ -195,7 +197,7 @@ async fn next(listener: &mut Box<dyn Listener>, desk: &Desk) -> Option<Request> 
         }
     };
     desk.shared.telling.clock.adjust(envelope.headers.get("clock").and_then(Value::as_i64).unwrap_or(0));
-    match Request::parse(&envelope.content_type, &envelope.body, Limits::default()) {
+    match Request::parse(&envelope.content_type, &envelope.body, COMMAND) {
         Ok(request) => is_for(&request, desk.shared.node.as_str()).then_some(request),
         Err(error) => {
             tracing::warn!(

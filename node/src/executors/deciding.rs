@@ -71,6 +71,7 @@ impl Verdict {
     pub(crate) fn of(ending: &Ending) -> Option<Self> {
         match ending {
             Ending::Failed { error } => Some(Self::Failed(error.clone())),
+            Ending::Rejected { error, .. } => error.clone().map(Self::Failed),
             Ending::Revoked { expired, terminated, signal, reason } => {
                 Some(Self::Revoked { reason: reason.clone(), expired: *expired, terminated: *terminated, signal: *signal })
             }

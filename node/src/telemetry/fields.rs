@@ -1,6 +1,6 @@
 //! The fields of a log line, in order.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -26,11 +26,12 @@ impl Fields {
     }
 
     /// What somebody's process has written as a JSON object, as applications with log formats of their own do: whoever collects those reads
-    /// it as it is. Not where it could move a cursor, which JSON need not write as an escape.
+    /// it as it is. Not where it could move a cursor, which JSON need not write as an escape, nor where it looks like a line of the node's own.
     pub(super) fn as_written(&self, event: &Event<'_>) -> Option<&str> {
         let text = self.message.as_str();
-        let is_object = || text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok();
-        (event.metadata().target() == OUTPUT && is_object() && !text.contains(text::is_harmful)).then_some(text)
+        let ours = |object: HashMap<String, IgnoredAny>| object.contains_key("node") && object.contains_key("target");
+        let is_theirs = || text.starts_with('{') && serde_json::from_str(text).is_ok_and(|object| !ours(object));
+        (event.metadata().target() == OUTPUT && is_theirs() && !text.contains(text::is_harmful)).then_some(text)
     }
 
     fn put(&mut self, field: &Field, value: Value) {

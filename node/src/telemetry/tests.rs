@@ -64,9 +64,10 @@ fn json_of_processes_stays_as_it_is() {
             tracing::info!(target: OUTPUT, pid = 7, "{{\"a\": 1");
             tracing::info!(target: OUTPUT, pid = 7, "{{\"a\": \"\u{202e}\"}}");
             tracing::info!("{said}");
+            tracing::info!(target: OUTPUT, "{{\"node\": \"other\", \"target\": \"umbel::task\"}}");
         });
         let lines: Vec<&str> = lines.lines().collect();
-        assert_eq!((lines.len(), lines[0]), (4, said));
+        assert_eq!((lines.len(), lines[0]), (5, said));
         assert!(lines[1..].iter().all(|line| line.contains("INFO")), "{lines:?}");
     }
 }

@@ -84,8 +84,8 @@ impl Run<'_> {
     pub(super) fn reject(&self, reason: String) -> Settlement {
         let mut error = TaskError::new("celery.exceptions", "Reject", reason.clone());
         error.exc_message.push(false.into());
-        let mut settlement = self.fail_with(error, Release::Dead { reason: DeadReason::Rejected, detail: reason });
-        settlement.ending = Ending::Rejected { requeued: false };
+        let mut settlement = self.fail_with(error.clone(), Release::Dead { reason: DeadReason::Rejected, detail: reason });
+        settlement.ending = Ending::Rejected { requeued: false, error: Some(error) };
         settlement
     }
 

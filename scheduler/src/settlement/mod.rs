@@ -114,6 +114,8 @@ pub enum Ending {
     Rejected {
         /// Whether it went back.
         requeued: bool,
+        /// What is stored of it, if it did not.
+        error: Option<TaskError>,
     },
     /// Its executor died; the message goes back.
     Requeued {

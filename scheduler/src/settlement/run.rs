@@ -83,7 +83,7 @@ impl<'a> Run<'a> {
     /// The task wants its message back in the queue. A delivery that has begun cannot go back, so the message is sent anew;
     /// Celery would do nothing and leave the client waiting for ever.
     pub(super) fn requeue(&self) -> Settlement {
-        let ending = Ending::Rejected { requeued: true };
+        let ending = Ending::Rejected { requeued: true, error: None };
         if !self.context.begun {
             return self.silent(Release::Requeue { due: None, crashes: self.context.crashes }, ending);
         }

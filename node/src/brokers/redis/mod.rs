@@ -17,6 +17,7 @@ mod declare;
 mod fanout;
 mod inspect;
 mod keeper;
+mod leaving;
 mod letters;
 mod nodes;
 mod publish;

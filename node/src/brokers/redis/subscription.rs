@@ -251,6 +251,7 @@ impl Subscription for RedisSubscription {
         }
         if self.session.leave() {
             self.shared.give_up(&self.session.name()).await?;
+            self.shared.leave_schedules().await?;
         } else {
             let tags = self.shared.taken_by(self.wanted.subscription);
             self.shared.give_back(&tags).await?;

@@ -91,6 +91,7 @@ impl Output {
     pub(super) async fn forward(self) {
         let mut lines = BufReader::new(self.pipe);
         let mut line = Vec::new();
+        let mut begins = true;
         loop {
             line.clear();
             let read = (&mut lines).take(LINE_MAX).read_until(b'\n', &mut line).await;
@@ -98,16 +99,20 @@ impl Output {
                 return;
             }
             self.tail.push(&line);
+            let ends = line.ends_with(b"\n");
+            // A part of a line is never more than that.
+            let whole = std::mem::replace(&mut begins, ends) && ends;
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end();
             if text.is_empty() {
                 continue;
             }
-            match self.current.borrow().clone() {
-                Some(Working { id, name }) => {
-                    tracing::info!(target: OUTPUT, pid = self.pid, task_id = %id, task = %name, "{text}");
-                }
-                None => tracing::info!(target: OUTPUT, pid = self.pid, "{text}"),
+            let (id, name) = self.current.borrow().clone().map(|Working { id, name }| (id.to_string(), name.to_string())).unzip();
+            let (pid, task_id, task) = (self.pid, id, name);
+            if whole {
+                tracing::info!(target: OUTPUT, pid, task_id, task, "{text}");
+            } else {
+                tracing::info!(target: "umbel::python", pid, task_id, task, "{text}");
             }
         }
     }

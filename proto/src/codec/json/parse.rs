@@ -141,11 +141,12 @@ fn scalar(scanner: &mut Scanner<'_>, next: u8) -> Result<Value, DecodeError> {
 /// The text of a literal whose escapes the scanner has checked.
 fn unescape<'a>(scanner: &Scanner<'a>, literal: Literal) -> Cow<'a, str> {
     let raw = scanner.text(literal.content);
+    let raw = halves::apart(raw);
     if !literal.escaped {
-        return Cow::Borrowed(raw);
+        return raw;
     }
     let mut text = String::with_capacity(raw.len());
-    let mut rest = raw;
+    let mut rest = &*raw;
     while let Some((plain, escape)) = rest.split_once('\\') {
         text.push_str(plain);
         let (char, length) = match escape.as_bytes().first() {
@@ -173,7 +174,8 @@ fn unicode(escape: &str) -> (char, usize) {
     let second = if escape.get(5..7) == Some("\\u") { unit(7) } else { None };
     let pair = [first, second.unwrap_or_default()];
     match char::decode_utf16(pair).next() {
-        Some(Ok(char)) => (char, if char.len_utf16() == 2 { 11 } else { 5 }),
+        // One that would stand for a half is taken for its own two.
+        Some(Ok(char)) if halves::half(char).is_none() => (char, if char.len_utf16() == 2 { 11 } else { 5 }),
         _ => (halves::stand_in(first).unwrap_or(char::REPLACEMENT_CHARACTER), 5),
     }
 }

@@ -48,6 +48,14 @@ fn halves_of_surrogate_pairs_come_back() {
         assert_eq!(String::from_utf8(super::write(&value)).unwrap(), text);
         assert_eq!(read(text), value);
     }
+    for text in ["\u{10ffff}", "a\u{10f800}b", "\u{10f7ff}"] {
+        let literal = String::from_utf8(super::write(&read(&format!("\"{text}\"")))).unwrap();
+        assert_eq!(serde_json::from_str::<String>(&literal).unwrap(), text, "a reader joins what was taken apart");
+        assert_eq!(read(&literal), read(&format!("\"{text}\"")), "however it is written");
+        let packed = crate::codec::msgpack::write(&read(&literal)).unwrap();
+        assert_eq!(crate::codec::msgpack::parse(&packed, Limits::default()).unwrap(), read(&literal));
+    }
+    assert!(crate::codec::msgpack::write(&read(r#"{"\udce9":1}"#)).is_err());
     assert_ne!(read(r#""\udce9""#), read(r#""\udcea""#));
     assert_eq!(read(r#""\ud83d\ude00""#), Value::from("\u{1f600}"));
 }

@@ -4,7 +4,7 @@ use super::{
     BIG_INT,
     scan::{Scanner, Token},
 };
-use crate::{DecodeError, Limits, Map, Value};
+use crate::{DecodeError, Limits, Map, Value, value::halves};
 
 /// Reads a document.
 ///
@@ -38,13 +38,18 @@ enum Open {
 /// What a length may cost before the elements have been seen.
 const PREALLOCATED: usize = 256;
 
+/// Text as a value has it. Records have it so already.
+fn text_of(text: &str, record: bool) -> String {
+    if record { text.to_owned() } else { halves::apart(text).into_owned() }
+}
+
 /// Reads one value without recursion.
 fn value(scanner: &mut Scanner<'_>, record: bool) -> Result<Value, DecodeError> {
     let mut open: Vec<Open> = Vec::new();
     loop {
         let mut done = match scanner.token()? {
             Token::Scalar(value) => value,
-            Token::Text(text) => Value::Str(text.to_owned()),
+            Token::Text(text) => Value::Str(text_of(text, record)),
             Token::Bytes(bytes) => Value::Bytes(bytes.to_owned()),
             Token::Extension(BIG_INT, digits) if record => match std::str::from_utf8(digits) {
                 Ok(digits) => Value::BigInt(digits.into()),
@@ -59,7 +64,7 @@ fn value(scanner: &mut Scanner<'_>, record: bool) -> Result<Value, DecodeError> 
                 continue;
             }
             Token::Map(length) => {
-                let key = scanner.key()?.to_owned();
+                let key = text_of(scanner.key()?, record);
                 open.push(Open::Map(Map::with_capacity(length.min(PREALLOCATED)), key, length));
                 continue;
             }
@@ -78,7 +83,7 @@ fn value(scanner: &mut Scanner<'_>, record: bool) -> Result<Value, DecodeError> 
                 Some(Open::Map(mut map, name, left)) => {
                     map.insert(name, done);
                     if left > 1 {
-                        let key = scanner.key()?.to_owned();
+                        let key = text_of(scanner.key()?, record);
                         open.push(Open::Map(map, key, left - 1));
                         break;
                     }

@@ -1,5 +1,7 @@
 //! Writing values as msgpack.
 
+use std::borrow::Cow;
+
 use rmp::encode;
 
 use super::BIG_INT;
@@ -19,9 +21,15 @@ pub(crate) fn write_record(value: &Value) -> Result<Vec<u8>, EncodeError> {
     Ok(out)
 }
 
+fn failed(error: &dyn std::fmt::Display) -> EncodeError {
+    EncodeError::new("msgpack", error.to_string())
+}
+
+fn length(length: usize) -> Result<u32, EncodeError> {
+    u32::try_from(length).map_err(|_| EncodeError::new("msgpack", "longer than 4 GiB"))
+}
+
 fn push(value: &Value, out: &mut Vec<u8>, record: bool) -> Result<(), EncodeError> {
-    let failed = |error: &dyn std::fmt::Display| EncodeError::new("msgpack", error.to_string());
-    let length = |length: usize| u32::try_from(length).map_err(|_| EncodeError::new("msgpack", "longer than 4 GiB"));
     match value {
         Value::Null => encode::write_nil(out).map_err(|error| failed(&error)),
         Value::Bool(bool) => encode::write_bool(out, *bool).map_err(|error| failed(&error)),
@@ -36,10 +44,7 @@ fn push(value: &Value, out: &mut Vec<u8>, record: bool) -> Result<(), EncodeErro
             Err(_) => Err(EncodeError::new("integer", "is beyond the 64 bits that msgpack has")),
         },
         Value::Float(float) => encode::write_f64(out, *float).map_err(|error| failed(&error)),
-        Value::Str(text) if !record && halves::are_in(text) => {
-            Err(EncodeError::new("text", "half of a surrogate pair, which UTF-8 and so msgpack have no form for"))
-        }
-        Value::Str(text) => push_text(text, out, length(text.len())?).map_err(|error| failed(&error)),
+        Value::Str(text) => push_text(text, out, record),
         Value::Bytes(bytes) => {
             encode::write_bin_len(out, length(bytes.len())?).map_err(|error| failed(&error))?;
             out.extend_from_slice(bytes);
@@ -52,15 +57,17 @@ fn push(value: &Value, out: &mut Vec<u8>, record: bool) -> Result<(), EncodeErro
         Value::Map(map) => {
             encode::write_map_len(out, length(map.len())?).map_err(|error| failed(&error))?;
             map.iter().try_for_each(|(key, value)| {
-                push_text(key, out, length(key.len())?).map_err(|error| failed(&error))?;
+                push_text(key, out, record)?;
                 push(value, out, record)
             })
         }
     }
 }
 
-fn push_text(text: &str, out: &mut Vec<u8>, length: u32) -> Result<(), encode::ValueWriteError> {
-    encode::write_str_len(out, length)?;
+fn push_text(text: &str, out: &mut Vec<u8>, record: bool) -> Result<(), EncodeError> {
+    let text = if record { Some(Cow::Borrowed(text)) } else { halves::joined(text) };
+    let text = text.ok_or_else(|| EncodeError::new("text", "half of a surrogate pair, which UTF-8 and so msgpack have no form for"))?;
+    encode::write_str_len(out, length(text.len())?).map_err(|error| failed(&error))?;
     out.extend_from_slice(text.as_bytes());
     Ok(())
 }

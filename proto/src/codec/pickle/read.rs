@@ -3,7 +3,7 @@
 use super::op;
 use crate::{DecodeError, Limits, Map, Value};
 
-/// The most bytes of text that may come out of the memo: it lets a few bytes stand for many.
+/// The most bytes of text that may come out of the memo, or go into it besides what was read: it lets a few bytes stand for many.
 const REPEATED_MAX: usize = 1 << 20;
 
 /// Reads plain data.
@@ -14,7 +14,7 @@ pub(crate) fn parse(bytes: &[u8], limits: Limits) -> Result<Value, DecodeError> 
     if bytes.len() > limits.size_bytes {
         return Err(DecodeError::new("", format!("{} bytes are more than {}", bytes.len(), limits.size_bytes)));
     }
-    let mut reader = Reader { bytes, at: 0, depth: limits.depth, stack: Vec::new(), memo: Vec::new(), repeated: 0 };
+    let mut reader = Reader { bytes, at: 0, depth: limits.depth, stack: Vec::new(), memo: Vec::new(), kept: 0, repeated: 0 };
     loop {
         if reader.step()? {
             return match (reader.stack.pop(), reader.stack.is_empty()) {
@@ -22,6 +22,15 @@ pub(crate) fn parse(bytes: &[u8], limits: Limits) -> Result<Value, DecodeError> 
                 _ => reader.error("it stops in the middle of a value"),
             };
         }
+    }
+}
+
+/// How much a value that holds no others takes.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Str(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        _ => 0,
     }
 }
 
@@ -38,6 +47,7 @@ struct Reader<'a> {
     stack: Vec<Item>,
     /// What was read before, by number; `None` where that holds others, which plain data has no reason to share.
     memo: Vec<Option<Value>>,
+    kept: usize,
     repeated: usize,
 }
 
@@ -170,11 +180,17 @@ impl<'a> Reader<'a> {
         if number > self.memo.len() {
             return self.error("a number of the memo that is not the next");
         }
-        let kept = match self.stack.last() {
+        let value = match self.stack.last() {
             Some(Item::Value(Value::List(_) | Value::Map(_), _)) => None,
-            Some(Item::Value(value, _)) => Some(value.clone()),
+            Some(Item::Value(value, _)) => Some(value),
             _ => return self.error("nothing for the memo"),
         };
+        // Each text is kept once; whoever keeps one again and again is after the memory.
+        self.kept += value.map_or(0, size);
+        if self.kept > self.bytes.len() + REPEATED_MAX {
+            return self.error("it keeps too much");
+        }
+        let kept = value.cloned();
         if number < self.memo.len() {
             self.memo[number] = kept;
         } else {
@@ -185,11 +201,7 @@ impl<'a> Reader<'a> {
 
     fn recall(&mut self, number: usize) -> Result<(), DecodeError> {
         let Some(Some(value)) = self.memo.get(number) else { return self.error("what is shared is no text or number") };
-        self.repeated += match value {
-            Value::Str(text) => text.len(),
-            Value::Bytes(bytes) => bytes.len(),
-            _ => 0,
-        };
+        self.repeated += size(value);
         if self.repeated > REPEATED_MAX {
             return self.error("it repeats too much");
         }

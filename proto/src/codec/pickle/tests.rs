@@ -65,6 +65,8 @@ fn nothing_but_plain_data_is_read() {
     // A bomb: one text, and many references to it.
     let text = [b"\x80\x02X\x00\x00\x01\x00".as_slice(), &b"x".repeat(65_536), b"q\x00](", &b"h\x00".repeat(100), b"e."].concat();
     refused(&text, "repeats");
+    let kept = [b"\x80\x02X\x00\x00\x01\x00".as_slice(), &b"x".repeat(65_536), &b"\x94".repeat(1_000), b"."].concat();
+    refused(&kept, "keeps");
     assert!(parse(&[0; 100], Limits { size_bytes: 10, depth: 4 }).is_err());
 }
 

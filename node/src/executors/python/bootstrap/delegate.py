@@ -69,7 +69,7 @@ def run(host, run, call):
     if info is not None and isinstance(info.retval, Reject) and not info.retval.requeue:
         # What rejects its message for good never runs again, which is a failure.
         fail(run.task, call, info.retval)
-    ending = ending_of(info, traced)
+    ending = ending_of(run.task, info, traced)
     ending.head["delegated"] = True
     return ending
 
@@ -122,7 +122,7 @@ def stores_errors(task, request):
     return not ignored or task.store_errors_even_if_ignored
 
 
-def ending_of(info, traced):
+def ending_of(task, info, traced):
     """What to tell the node: for its log, its counters and its events."""
     if info is None:
         shown = traced[3] if isinstance(traced[3], str) else repr(traced[0])
@@ -137,4 +137,5 @@ def ending_of(info, traced):
     if state == states.IGNORED:
         return tracer.Ending("ignore", state, exc)
     text = getattr(traced[0], "traceback", None)
-    return tracer.Ending("failure", state, exc, json_dumps(tracer.exception(exc)).encode(), traceback=text)
+    expected = bool(task.throws) and isinstance(exc, task.throws)
+    return tracer.Ending("failure", state, exc, json_dumps(tracer.exception(exc)).encode(), expected=expected, traceback=text)

@@ -15,9 +15,9 @@ import time
 import traceback
 
 from billiard.exceptions import SoftTimeLimitExceeded
-from celery import signals
+from celery import signals, states
 from celery.app import trace
-from celery.exceptions import Reject, WorkerLostError
+from celery.exceptions import WorkerLostError
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps as json_dumps
 
@@ -152,10 +152,8 @@ class Host:
         except BaseException as exc:
             # A process of the task's own does not end with it (billiard 4.3, `pool.py::Worker.workloop`).
             if ending is None:
-                ending = self.broken(exc, run, call, shared=False)
-                if run.request is not None:
-                    run.failed = True
-                    requests.ended(run, ending)
+                run.failed = True
+                ending = self.escaped(exc, run, call)
         finally:
             self.current = None
         return ending
@@ -201,22 +199,26 @@ class Host:
         if isinstance(exc, KeyError) and head["headers"]["task"] not in self.tasks:
             error = {"exc_type": "NotRegistered", "exc_message": [head["headers"]["task"]], "exc_module": "celery.exceptions"}
             return tracer.Ending("failure", None, payload=json_dumps(error).encode(), traceback=None)
-        reason = "%s: %s" % (type(exc).__name__, exc)
-        ending = tracer.Ending("reject", None, requeue=False, reason=reason)
-        task = self.tasks.get(head["headers"]["task"])
-        if task is not None and self.delegates(task, head["content_type"]):
-            # The node cannot write what clients of this application read.
-            call = head["headers"]["id"], (), {}, dict(head["headers"])
-            tracer.guard(delegate.fail, task, call, Reject(reason, requeue=False))
-            ending.head["delegated"] = True
+        return tracer.Ending("reject", None, requeue=False, reason="%s: %s" % (type(exc).__name__, exc))
+
+    def escaped(self, exc, run, call):
+        """The task's failure by what is no `Exception`, in a process of its own: a worker tells those who listen of it, and calls no handler of
+        the task's. Backends of applications know of exceptions alone before 5.7, and store it as a loss."""
+        if run.delegated:
+            return self.broken(exc, run, call)
+        text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+        ending = tracer.Ending("failure", states.FAILURE, exc, json_dumps(tracer.exception(exc)).encode(), traceback=text)
+        if run.request is not None:
+            requests.ended(run, ending)
+        tracer.guard(requests.tell_of_escape, run.task, call, exc)
         return ending
 
-    def broken(self, exc, run, call, shared=True):
+    def broken(self, exc, run, call):
         """Something around the task failed, not the task: its failure all the same (`celery/app/trace.py::trace_task`). What is no
-        `Exception` looks as if it had ended a process that is shared (`celery/concurrency/base.py::apply_target`)."""
+        `Exception` looks as if it had ended its process (`celery/concurrency/base.py::apply_target`)."""
         if isinstance(exc, Exception):
             tracer.guard(internal_error, run.task, *call, exc)
-        elif shared:
+        else:
             exc = WorkerLostError(repr(exc)).with_traceback(exc.__traceback__)
         text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
         ending = tracer.Ending("failure", None, payload=json_dumps(tracer.exception(exc)).encode(), traceback=text)

@@ -183,6 +183,16 @@ def tell_of_loss(task, context, einfo):
         send_failure(task, context, unwrapped(einfo), einfo)
 
 
+def tell_of_escape(task, call, exc):
+    """A task has raised what is no `Exception`, likewise."""
+    context = tracer.make_context(call[3], call[1], call[2])
+    task.request_stack.push(context)
+    try:
+        send_failure(task, context, exc, ExceptionInfo((type(exc), exc, exc.__traceback__)))
+    finally:
+        task.request_stack.pop()
+
+
 def send_failure(task, context, exc, einfo):
     signals.task_failure.send(
         sender=task, task_id=context.id, exception=exc, args=context.args, kwargs=context.kwargs, traceback=exc.__traceback__, einfo=einfo

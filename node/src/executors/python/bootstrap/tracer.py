@@ -144,6 +144,7 @@ def build_tracer(name, task, loader, hostname, app):
                 if before_start:
                     before_start(uuid, args, kwargs)
                 value = yield
+                runtime = monotonic() - begun
                 ending = succeeded(value, task, context, serializer)
             except Reject as exc:
                 ending = Ending("reject", states.REJECTED, exc, requeue=bool(exc.requeue), reason=str(exc.reason))
@@ -160,7 +161,7 @@ def build_tracer(name, task, loader, hostname, app):
                 ending = yield from failed(task, context, run, exc, "on_failure" in handlers or after_return or follows(run))
                 clear_traceback(exc)
             else:
-                took = {"runtime": monotonic() - begun} if HAS_RUNTIME else {}
+                took = {"runtime": runtime} if HAS_RUNTIME else {}
                 send_attempt(run)
                 if (on_success or after_return or is_heard(success) or follows(run)) and not is_ignored(task, context):
                     yield from stored(run, ending)
@@ -169,7 +170,9 @@ def build_tracer(name, task, loader, hostname, app):
                 if success.receivers:
                     success.send(sender=task, result=value, **took)
                 if logger.isEnabledFor(logging.INFO) and logs.is_heard(logger):
-                    log_success(task, context, value, monotonic() - begun)
+                    # A soft limit is not for handlers of logs.
+                    run.failed = True
+                    guard(log_success, task, context, value, runtime)
             send_attempt(run)
             if after_return and ending.state not in trace.IGNORE_STATES:
                 guard(after_return, ending.state, ending.retval, uuid, args, kwargs, None)
@@ -401,7 +404,8 @@ def retried(task, context, run, exc, is_followed):
     guard(task.on_retry, exc.exc, context.id, context.args, context.kwargs, einfo)
     signals.task_retry.send(sender=task, request=context, reason=exc, einfo=einfo)
     if logs.is_heard(logger):
-        trace.info(trace.LOG_RETRY, {"id": context.id, "name": trace.get_task_name(context, task.name), "exc": str(exc)})
+        run.failed = True
+        guard(trace.info, trace.LOG_RETRY, {"id": context.id, "name": trace.get_task_name(context, task.name), "exc": str(exc)})
     return ending
 
 
