@@ -22,7 +22,7 @@ use tokio::{
 use umbel_proto::{TaskId, TaskName};
 
 use super::{
-    frame::{Frame, Frames, Kind},
+    frame::{Frame, Frames, Kind, with_member},
     lines::{self, Output, Tail},
     runs::Runs,
 };
@@ -104,6 +104,7 @@ impl Parts {
             read,
             heard_out: None,
             busy: false,
+            number: None,
         }
     }
 }
@@ -151,6 +152,8 @@ pub(super) struct Child {
     /// When it has been heard out, once it has ended.
     heard_out: Option<Instant>,
     busy: bool,
+    /// The number of its slot, which it is told with its first run.
+    number: Option<usize>,
 }
 
 /// What a process works on, for the lines it writes.
@@ -186,10 +189,17 @@ impl Child {
     pub(super) async fn run(&mut self, number: u64, frame: &[u8], working: Working) {
         self.busy = true;
         self.working.send_replace(Some(working));
+        let named = self.number.take().and_then(|slot| with_member(frame, "slot", slot));
+        let frame = named.as_deref().unwrap_or(frame);
         if !self.runs.give(frame) {
             self.runs.give_large(number);
             let _ = self.writer.write_all(frame).await;
         }
+    }
+
+    /// Has a process that was started for no slot know of its own.
+    pub(super) fn is_for(&mut self, slot: Option<usize>) {
+        self.number = slot;
     }
 
     /// Has it run what `frame` says behind what it runs; `false` where that cannot be.

@@ -25,7 +25,7 @@ use super::{
     request,
     slot::RUNS,
 };
-use crate::executors::{Decided, Hearer, Interest, Opening, SlotDied};
+use crate::executors::{Decided, Hearer, Interest, SlotDied};
 
 /// How long a result backend may take, with its own attempts; and after that errbacks.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -124,7 +124,7 @@ async fn tell(nursery: &Nursery, child: &mut Option<Child>, decided: &Decided) -
     let mut bytes = BytesMut::new();
     request::write_decided(number, decided, &mut bytes).map_err(|error| died(error.to_string()))?;
     if child.as_ref().is_none_or(Child::is_dead) {
-        *child = Some(nursery.child(Pool::Processes, &Opening::default(), false).await?);
+        *child = Some(nursery.child(Pool::Processes, None, false).await?);
     }
     let Some(own) = child else { return Err(died("there is no process")) };
     let headers = &decided.invocation.headers;

@@ -143,6 +143,16 @@ pub(super) fn pack(kind: Kind, head: &[u8], payload: &[u8], out: &mut BytesMut) 
     out.put_slice(payload);
 }
 
+/// A frame with one member more in its head.
+pub(super) fn with_member(frame: &[u8], name: &str, value: usize) -> Option<BytesMut> {
+    let Frame { kind, head, payload } = parse(&mut BytesMut::from(frame)).ok()??;
+    let rest = head.strip_prefix(b"{")?;
+    let mut longer = BytesMut::with_capacity(frame.len() + 32);
+    let head = [format!("{{\"{name}\":{value},").as_bytes(), rest].concat();
+    pack(kind, &head, &payload, &mut longer);
+    Some(longer)
+}
+
 /// The frames that come from a peer. Its futures may be dropped at any point.
 #[derive(Debug)]
 pub(super) struct Frames<R> {
@@ -208,6 +218,10 @@ mod tests {
         let mut frames = Frames::new(there);
         let first = frames.next().await.unwrap().unwrap();
         assert_eq!((first.kind, &first.head[..], &first.payload[..]), (Kind::Run, &b"{\"run\":1}"[..], &b"[[],{},{}]"[..]));
+        let mut one = BytesMut::new();
+        pack(first.kind, &first.head, &first.payload, &mut one);
+        let longer = parse(&mut with_member(&one, "slot", 7).unwrap()).unwrap().unwrap();
+        assert_eq!((&longer.head[..], &longer.payload), (&b"{\"slot\":7,\"run\":1}"[..], &first.payload));
         assert_eq!(frames.next().await.unwrap().unwrap().kind, Kind::Done);
         writer.await.unwrap().unwrap();
         assert_eq!(frames.next().await.unwrap(), None);

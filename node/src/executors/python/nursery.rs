@@ -5,7 +5,8 @@
 //! Processes, to the slot that asked; how each one ended, to whoever has it. **What bounds it.** Slots ask for one at a time and
 //! wait for it; at most [`SPARES`] wait unasked. A slot with a device gets a process that was told of it, which no spare was: there
 //! are none for it, as one that loads a model while it waits would take the memory of another's. It gets it when its last
-//! process is gone, with all that it had on the device. **When the template dies**, so do all of its children (the kernel sees to it),
+//! process is gone, with all that it had on the device. Nor is there a spare where the application gets its processes ready
+//! (`worker_process_init`), which may go by the slot's number. **When the template dies**, so do all of its children (the kernel sees to it),
 //! their slots find out by their sockets, and another template is started, with growing delays while that fails.
 
 use std::{
@@ -98,7 +99,9 @@ pub(super) struct Nursery {
 
 struct Ask {
     pool: Pool,
-    /// The slot it is for, where that has a device.
+    /// The number of the slot it is for, if it is for one.
+    number: Option<usize>,
+    /// That slot, where it has a device.
     seat: Option<Seat>,
     /// Whether a process was lost: then the next loss is to cost less.
     replaces: bool,
@@ -121,9 +124,9 @@ impl Nursery {
         let (template, report) = Template::start(&start).await?;
         let (asks, asked) = mpsc::channel(ASKERS);
         let ((end, told), (serves, serving), (alive, ended)) = (watch::channel(false), watch::channel(None), watch::channel(()));
-        let beats = report.hears_heartbeats;
+        let (beats, spares) = (report.hears_heartbeats, if report.prepares { 0 } else { SPARES });
         crate::task::spawn(async move {
-            keep(start, template, asked, told, Heart { serving, beats }).await;
+            keep(start, template, asked, told, Heart { serving, beats }, spares).await;
             drop(alive);
         });
         Ok((Self { asks, end, serves, ended }, report))
@@ -147,15 +150,16 @@ impl Nursery {
         told(&mut self.end.subscribe()).await;
     }
 
-    /// A process that can run tasks, for the slot that was opened with `opening`.
+    /// A process that can run tasks, for the slot that was opened with `opening`, if it is for one.
     ///
     /// # Errors
     /// When none can be started now.
-    pub(super) async fn child(&self, pool: Pool, opening: &Opening, replaces: bool) -> Result<Child, SlotDied> {
+    pub(super) async fn child(&self, pool: Pool, opening: Option<&Opening>, replaces: bool) -> Result<Child, SlotDied> {
         let died = |detail: &str| SlotDied { detail: detail.to_owned() };
         let (reply, answer) = oneshot::channel();
-        let seat = opening.device.clone().map(|device| Seat { slot: opening.slot, device });
-        self.asks.send(Ask { pool, seat, replaces, reply }).await.map_err(|_| died("the executor has ended"))?;
+        let number = opening.map(|opening| opening.slot);
+        let seat = opening.and_then(|opening| Some(Seat { slot: opening.slot, device: opening.device.clone()? }));
+        self.asks.send(Ask { pool, number, seat, replaces, reply }).await.map_err(|_| died("the executor has ended"))?;
         let mut child = answer.await.map_err(|_| died("the process that all others are forked from has died"))??;
         match tokio::time::timeout(READY_WITHIN, child.ready()).await {
             Ok(ready) => ready.map(|()| child),
@@ -165,10 +169,17 @@ impl Nursery {
 }
 
 /// The nursery's whole life.
-async fn keep(start: Start, mut template: Template, mut asks: mpsc::Receiver<Ask>, mut end: watch::Receiver<bool>, mut heart: Heart) {
+async fn keep(
+    start: Start,
+    mut template: Template,
+    mut asks: mpsc::Receiver<Ask>,
+    mut end: watch::Receiver<bool>,
+    mut heart: Heart,
+    spares: usize,
+) {
     let mut backoff = Backoff::new();
     loop {
-        let mut keeper = Keeper::default();
+        let mut keeper = Keeper { spares_max: spares, ..Keeper::default() };
         match keeper.serve(&mut template, &mut asks, &mut end, &mut heart).await {
             Served::Released => {
                 drop(keeper);
@@ -236,6 +247,7 @@ struct Keeper {
     /// Those who wait until the device of their slot is left, and when that is done by force.
     held: VecDeque<(Instant, Ask)>,
     spares: Vec<(Pool, Child)>,
+    spares_max: usize,
     spares_wanted: usize,
     next: u64,
 }
@@ -316,26 +328,30 @@ impl Keeper {
     }
 
     async fn asked(&mut self, template: &Template, ask: Ask) -> io::Result<()> {
-        let Ask { pool, seat, replaces, reply } = ask;
+        let Ask { pool, number, seat, replaces, reply } = ask;
         if let Some(seat) = seat {
             if self.is_taken(seat.slot) {
-                self.held.push_back((Instant::now() + LEAVE_WITHIN, Ask { pool, seat: Some(seat), replaces, reply }));
+                self.held.push_back((Instant::now() + LEAVE_WITHIN, Ask { pool, number, seat: Some(seat), replaces, reply }));
                 return Ok(());
             }
-            return self.fork(template, pool, Some(seat), Some(reply)).await;
+            return self.fork(template, pool, number, Some(seat), Some(reply)).await;
         }
         if replaces {
-            self.spares_wanted = SPARES;
+            self.spares_wanted = self.spares_max;
         }
         let spare = self.spares.iter().position(|(kind, child)| *kind == pool && !child.is_dead());
         match spare {
             // An asker that is gone gives it back to nobody: it ends by itself.
-            Some(index) => drop(reply.send(Ok(self.spares.swap_remove(index).1))),
-            None => self.fork(template, pool, None, Some(reply)).await?,
+            Some(index) => {
+                let mut child = self.spares.swap_remove(index).1;
+                child.is_for(number);
+                drop(reply.send(Ok(child)));
+            }
+            None => self.fork(template, pool, number, None, Some(reply)).await?,
         }
         let coming = self.pending.values().filter(|pending| pending.reply.is_none()).count();
         if self.spares.len() + coming < self.spares_wanted {
-            self.fork(template, pool, None, None).await?;
+            self.fork(template, pool, None, None, None).await?;
         }
         Ok(())
     }
@@ -374,6 +390,7 @@ impl Keeper {
         &mut self,
         template: &Template,
         pool: Pool,
+        number: Option<usize>,
         seat: Option<Seat>,
         reply: Option<oneshot::Sender<Result<Child, SlotDied>>>,
     ) -> io::Result<()> {
@@ -388,7 +405,8 @@ impl Keeper {
             }
         };
         let env: BTreeMap<_, _> = seat.iter().flat_map(|seat| seat.device.env()).collect();
-        let head = serde_json::json!({ "child": self.next, "pool": pool.as_str(), "size": pool.size(), "env": env }).to_string();
+        let head =
+            serde_json::json!({ "child": self.next, "pool": pool.as_str(), "size": pool.size(), "slot": number, "env": env }).to_string();
         let mut bytes = BytesMut::new();
         frame::pack(Kind::Fork, head.as_bytes(), b"", &mut bytes);
         send_with(template.socket.as_ref(), &bytes, &theirs.each_ref().map(OwnedFd::as_fd)).await?;

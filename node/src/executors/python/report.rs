@@ -27,6 +27,8 @@ pub struct AppReport {
     pub pool: String,
     /// Whether something listens to `heartbeat_sent`.
     pub hears_heartbeats: bool,
+    /// Whether it gets each of its processes ready (`worker_process_init`).
+    pub prepares: bool,
     /// Whether it has the tables of django-celery-beat.
     pub tables: bool,
     /// Its tasks.

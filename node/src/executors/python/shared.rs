@@ -27,7 +27,7 @@ use super::{
     request,
     slot::{RUNS, end, next_order, progress, revoked},
 };
-use crate::executors::{Job, Opening, Order, Slot, SlotDied};
+use crate::executors::{Job, Order, Slot, SlotDied};
 
 /// How long a task may take to end when it is told to.
 const END_WITHIN: Duration = Duration::from_secs(1);
@@ -126,7 +126,7 @@ impl Driver {
                 if self.child.as_ref().is_none_or(Child::is_dead) {
                     // Those that ran in the one before are told.
                     self.died().await;
-                    match self.nursery.child(self.pool, &Opening::default(), true).await {
+                    match self.nursery.child(self.pool, None, true).await {
                         Ok(child) => self.child = Some(child),
                         Err(died) => return drop(news.send(News::Died(died.detail)).await),
                     }

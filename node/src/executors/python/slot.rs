@@ -55,7 +55,7 @@ impl PythonSlot {
     /// # Errors
     /// When no process can be started.
     pub(super) async fn open(nursery: Nursery, opening: Opening) -> Result<Self, SlotDied> {
-        let child = nursery.child(Pool::Processes, &opening, false).await?;
+        let child = nursery.child(Pool::Processes, Some(&opening), false).await?;
         let pid = Arc::new(AtomicU32::new(child.pid().unsigned_abs()));
         Ok(Self { nursery, opening, child: Some(child), pid })
     }
@@ -70,7 +70,7 @@ impl PythonSlot {
         match self.child.take() {
             Some(child) if !child.is_dead() => Ok(child),
             _ => {
-                let child = self.nursery.child(Pool::Processes, &self.opening, true).await?;
+                let child = self.nursery.child(Pool::Processes, Some(&self.opening), true).await?;
                 self.pid.store(child.pid().unsigned_abs(), Ordering::Relaxed);
                 Ok(child)
             }

@@ -22,7 +22,6 @@ use super::{
     nursery::{Nursery, Pool},
     report::AppRow,
 };
-use crate::executors::Opening;
 
 /// How long a database may take.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -133,7 +132,7 @@ async fn serve(nursery: Nursery, mut asked: mpsc::Receiver<Ask>) {
 async fn ask(nursery: &Nursery, child: &mut Option<Child>, question: &Question) -> Result<Looked, LookError> {
     let broken = |error: serde_json::Error| LookError::Process(format!("it says what nobody can read: {error}"));
     if child.as_ref().is_none_or(Child::is_dead) {
-        let forked = nursery.child(Pool::Tables, &Opening::default(), false).await;
+        let forked = nursery.child(Pool::Tables, None, false).await;
         *child = Some(forked.map_err(|died| LookError::Process(died.detail))?);
     }
     let Some(child) = child else { return Err(LookError::Process("there is none".to_owned())) };

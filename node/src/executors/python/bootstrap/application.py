@@ -143,3 +143,9 @@ def after_fork(app):
     app.set_default()
     trace._tasks = app._tasks
     app.loader.init_worker_process()
+
+
+def prepares():
+    """Whether the application itself listens to `worker_process_init`."""
+    receivers = signals.worker_process_init._live_receivers(None)
+    return any(not (getattr(receiver, "__module__", None) or "").startswith("celery.") for receiver in receivers)

@@ -6,6 +6,7 @@ with a task: the node writes the run's number into it and sends SIGUSR1, and the
 that runs, so that no other task gets an exception that was meant for the last.
 """
 
+import multiprocessing.process
 import os
 import resource
 import signal
@@ -14,6 +15,7 @@ import sys
 import time
 import traceback
 
+import billiard.process
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import signals, states
 from celery.app import trace
@@ -36,6 +38,13 @@ def internal_error(task, task_id, args, kwargs, request, exc):
             raise exc
         except Exception:
             trace._signal_internal_error(task, task_id, args, kwargs, request, exc)
+
+
+def sit(slot):
+    """What a task finds by `current_process()`, of billiard and multiprocessing: by its `index` some choose a device, a port or a file."""
+    for module in (billiard.process, multiprocessing.process):
+        process = module.current_process()
+        process.name, process.index = "ForkPoolWorker-%d" % (slot + 1), slot
 
 
 class Run:
@@ -294,6 +303,9 @@ def serve(host):
     while frame is not None:
         kind, head, payload = frame
         number, begun, ending = head["run"], time.monotonic(), None
+        if "slot" in head:
+            # Of a process that was ready before it was known which slot it is for.
+            sit(head["slot"])
         if kind == wire.RUN:
             ending = host.perform(head, payload)
         elif kind == wire.LOST:

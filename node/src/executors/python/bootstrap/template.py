@@ -6,7 +6,6 @@ becomes its child. Its children are killed by the kernel should it die first.
 """
 
 import gc
-import itertools
 import os
 import select
 import signal
@@ -60,6 +59,7 @@ def main(sock, start):
         told["own_backends"] = [name for name, task in app.tasks.items() if delegate.has_own_backend(task)]
         told["own_queues"] = worker.own_queues
         told["pool"] = application.pool(app)
+        told["prepares"] = application.prepares()
         told["hears_heartbeats"] = bool(signals.heartbeat_sent.receivers)
         told["hears_revoked"] = bool(signals.task_revoked.receivers)
         told["tables"] = tables.installed()
@@ -123,8 +123,7 @@ class Template:
 
     def __init__(self, app, channel, start, worker):
         self.app, self.channel, self.start, self.worker = app, channel, start, worker
-        # By process id, the number that tells each from the others, for those that run one task at a time.
-        self.children = {}
+        self.children = set()
         self.wake_reader, self.wake_writer = os.pipe()
         os.set_blocking(self.wake_writer, False)
         os.set_blocking(self.wake_reader, False)
@@ -170,14 +169,12 @@ class Template:
         """One more process. Four descriptors have come along: its socket, what its runs come over, its orders, its output."""
         ends = self.channel.descriptors[:4]
         del self.channel.descriptors[:4]
-        self.reap()
-        index = self.free_index() if head["pool"] == "processes" else None
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
             try:
-                self.become(head, index, *ends)
+                self.become(head, *ends)
             finally:
                 os._exit(70)
         for descriptor in ends:
@@ -186,15 +183,10 @@ class Template:
             os.setpgid(pid, pid)
         except OSError:
             pass
-        self.children[pid] = index
+        self.children.add(pid)
         self.channel.send(wire.FORKED, {"child": head["child"], "pid": pid})
 
-    def free_index(self):
-        """The smallest number that no child has, as billiard's pool gives them; while a spare process waits, one of them is the pool's size."""
-        taken = set(self.children.values())
-        return next(index for index in itertools.count() if index not in taken)
-
-    def become(self, head, index, sock, runs, orders, output):
+    def become(self, head, sock, runs, orders, output):
         """In the new process."""
         template = os.getppid()
         os.setpgid(0, 0)
@@ -211,7 +203,7 @@ class Template:
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
-        pools.main(self.app, sock, runs, orders, self.start, head, index)
+        pools.main(self.app, sock, runs, orders, self.start, head)
 
     def reap(self):
         """Tells of children that have ended. The group of one that was killed is killed with it, while its number is still its own."""
@@ -227,7 +219,7 @@ class Template:
                 kill_group(pid)
             os.waitpid(pid, 0)
             if pid in self.children:
-                del self.children[pid]
+                self.children.discard(pid)
                 code = {"code": ended.si_status} if ended.si_code == os.CLD_EXITED else {"signal": ended.si_status}
                 self.channel.send(wire.EXITED, {"pid": pid, **code})
 
