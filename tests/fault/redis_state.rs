@@ -1,9 +1,14 @@
 //! What others have put into Redis, or taken away: it harms what it is about, and nothing else.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use umbel::{
+    Shutdown,
     brokers::{Backbone, redis::RedisBroker},
+    node::Node,
     proto::Timestamp,
     redis::{RedisOptions, Target},
     scheduler::{Answer, Commit, Effect, Fence, PartResult},
@@ -76,6 +81,39 @@ async fn the_last_node_leaves_what_waits_to_celery() {
     for task in ["now", "first", "second"] {
         assert_eq!(id(&making::fetch_one(&mut next).await), task);
     }
+}
+
+#[umbel::task(name = "state.early")]
+async fn early() -> i64 {
+    EARLY.fetch_add(1, Ordering::Relaxed);
+    1
+}
+
+static EARLY: AtomicUsize = AtomicUsize::new(0);
+
+/// Goal: what the last node has left waits for its time with the next one as well: that it has waited before is true no more. Method: a message
+/// as a client sends it, which the first node puts into the schedule; a second one whose time comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_left_waits_again() {
+    let server = RedisServer::default();
+    let mut counts = Vec::new();
+    for (round, name) in ["first", "second"].into_iter().enumerate() {
+        let Backbone { broker, backend, ledger } = backbone(&server).await;
+        if round == 0 {
+            let mut publish = message("later", "patient");
+            publish.invocation.headers.task = "state.early".into();
+            publish.invocation.headers.eta = Some(Timestamp::from_millis(now() + 3_600_000));
+            making::publish(&*broker, vec![publish]).await;
+        }
+        let builder =
+            Node::builder().name(name).queues(["later"]).concurrency(1).lease(LEASE).backbone(broker, backend, ledger).task(early);
+        let node = soon("the node", builder.start()).await.unwrap();
+        until("it is in the schedule", || (server.ask::<i64>(&["HLEN", "umbel:scheduled:later"]) == 1).then_some(()));
+        node.shutdown(Shutdown::Warm { grace: Duration::from_secs(5) });
+        soon("its end", node.wait()).await.unwrap();
+        counts.push((server.ask::<i64>(&["LLEN", "later"]), EARLY.load(Ordering::Relaxed)));
+    }
+    assert_eq!(counts, [(1, 0), (1, 0)]);
 }
 
 /// Goal: commits that are carried out together are carried out together or not at all, also where one of them cannot be. Method: all of them

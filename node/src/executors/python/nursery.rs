@@ -6,7 +6,7 @@
 //! wait for it; at most [`SPARES`] wait unasked. A slot with a device gets a process that was told of it, which no spare was: there
 //! are none for it, as one that loads a model while it waits would take the memory of another's. It gets it when its last
 //! process is gone, with all that it had on the device. Nor is there a spare where the application gets its processes ready
-//! (`worker_process_init`), which may go by the slot's number. **When the template dies**, so do all of its children (the kernel sees to it),
+//! (`worker_process_init`), which may go by the slot's number: the next one waits there as well until the last is gone. **When the template dies**, so do all of its children (the kernel sees to it),
 //! their slots find out by their sockets, and another template is started, with growing delays while that fails.
 
 use std::{
@@ -95,24 +95,26 @@ pub(super) struct Nursery {
     serves: watch::Sender<Option<watch::Receiver<Link>>>,
     /// Closed when everything has ended.
     ended: watch::Receiver<()>,
+    /// Whether the application gets each process ready, and may go by its slot's number.
+    prepares: bool,
 }
 
 struct Ask {
     pool: Pool,
     /// The number of the slot it is for, if it is for one.
     number: Option<usize>,
-    /// That slot, where it has a device.
+    /// That slot, where it has one process at a time.
     seat: Option<Seat>,
     /// Whether a process was lost: then the next loss is to cost less.
     replaces: bool,
     reply: oneshot::Sender<Result<Child, SlotDied>>,
 }
 
-/// A slot with a device: one process at a time.
+/// A slot with one process at a time: it has a device, or its processes may go by its number for one.
 #[derive(Debug, Clone)]
 struct Seat {
     slot: usize,
-    device: Device,
+    device: Option<Device>,
 }
 
 impl Nursery {
@@ -124,12 +126,13 @@ impl Nursery {
         let (template, report) = Template::start(&start).await?;
         let (asks, asked) = mpsc::channel(ASKERS);
         let ((end, told), (serves, serving), (alive, ended)) = (watch::channel(false), watch::channel(None), watch::channel(()));
-        let (beats, spares) = (report.hears_heartbeats, if report.prepares { 0 } else { SPARES });
+        let (beats, prepares) = (report.hears_heartbeats, report.prepares);
+        let spares = if prepares { 0 } else { SPARES };
         crate::task::spawn(async move {
             keep(start, template, asked, told, Heart { serving, beats }, spares).await;
             drop(alive);
         });
-        Ok((Self { asks, end, serves, ended }, report))
+        Ok((Self { asks, end, serves, ended, prepares }, report))
     }
 
     /// Has the template tell that the node takes work, and each that takes its place, and then now and again that it lives, for as long as
@@ -158,7 +161,8 @@ impl Nursery {
         let died = |detail: &str| SlotDied { detail: detail.to_owned() };
         let (reply, answer) = oneshot::channel();
         let number = opening.map(|opening| opening.slot);
-        let seat = opening.and_then(|opening| Some(Seat { slot: opening.slot, device: opening.device.clone()? }));
+        let alone = opening.filter(|opening| self.prepares || opening.device.is_some());
+        let seat = alone.map(|opening| Seat { slot: opening.slot, device: opening.device.clone() });
         self.asks.send(Ask { pool, number, seat, replaces, reply }).await.map_err(|_| died("the executor has ended"))?;
         let mut child = answer.await.map_err(|_| died("the process that all others are forked from has died"))??;
         match tokio::time::timeout(READY_WITHIN, child.ready()).await {
@@ -404,7 +408,7 @@ impl Keeper {
                 return Ok(());
             }
         };
-        let env: BTreeMap<_, _> = seat.iter().flat_map(|seat| seat.device.env()).collect();
+        let env: BTreeMap<_, _> = seat.iter().flat_map(|seat| &seat.device).flat_map(|device| device.env()).collect();
         let head =
             serde_json::json!({ "child": self.next, "pool": pool.as_str(), "size": pool.size(), "slot": number, "env": env }).to_string();
         let mut bytes = BytesMut::new();

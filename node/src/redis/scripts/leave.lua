@@ -13,7 +13,8 @@ if #ids > 0 then
     local line = row and string.find(row, '\n', 1, true)
     local list = row and string.sub(row, 1, line - 1)
     if row and string.find(row, '"eta": ?"', line) and takes(list) then
-      redis.call('LPUSH', list, string.sub(row, line + 1))
+      -- What says that it has waited (`scheduler/src/settlement/later.rs`) is true no more: whoever takes it has it wait again.
+      redis.call('LPUSH', list, (string.gsub(string.sub(row, line + 1), '"umbel_scheduled": ?%d+', '"umbel_scheduled":0', 1)))
       gone[#gone + 1] = ids[at]
     else
       stay = stay + 1

@@ -1,10 +1,13 @@
 //! Reading.
 
 use super::op;
-use crate::{DecodeError, Limits, Map, Value};
+use crate::{DecodeError, Limits, Map, Value, value::halves};
 
 /// The most bytes of text that may come out of the memo, or go into it besides what was read: it lets a few bytes stand for many.
 const REPEATED_MAX: usize = 1 << 20;
+
+/// How much the memo may take for each byte that is read: a text of one takes four there, and some thirty here.
+const KEPT: usize = 10;
 
 /// Reads plain data.
 ///
@@ -155,7 +158,7 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, length: usize) -> Result<(), DecodeError> {
         match std::str::from_utf8(self.take(length)?) {
-            Ok(text) => self.push(text.into()),
+            Ok(text) => self.push(Value::Str(halves::apart(text).into_owned())),
             Err(_) => return self.error("text that is not UTF-8 ends"),
         }
         Ok(())
@@ -186,8 +189,8 @@ impl<'a> Reader<'a> {
             _ => return self.error("nothing for the memo"),
         };
         // Each text is kept once; whoever keeps one again and again is after the memory.
-        self.kept += value.map_or(0, size);
-        if self.kept > self.bytes.len() + REPEATED_MAX {
+        self.kept += value.map_or(0, size) + size_of::<Value>();
+        if self.kept > KEPT * self.bytes.len() + REPEATED_MAX {
             return self.error("it keeps too much");
         }
         let kept = value.cloned();
