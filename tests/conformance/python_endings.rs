@@ -21,7 +21,11 @@ struct Stage {
 
 impl Stage {
     async fn new(version: &str, pool: &str) -> Self {
-        let mut options = PythonOptions::new("python_endings_app", python::interpreter(version));
+        Self::of("python_endings_app", version, pool).await
+    }
+
+    async fn of(app: &str, version: &str, pool: &str) -> Self {
+        let mut options = PythonOptions::new(app, python::interpreter(version));
         options.directory = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance"));
         options.threads = Some(pool == "threads");
         let (executor, _) = PythonExecutor::start(options).await.unwrap_or_else(|error| panic!("{error}"));
@@ -125,6 +129,20 @@ async fn processes_have_numbers() {
             assert!(matches!(other.run("killed", &[]).await, Outcome::WorkerLost { .. }));
         }
         assert_eq!(success(stage.run("place", &[]).await), place(0), "{version}");
+    }
+}
+
+/// Goal: where an application gets processes ready, each knows its slot's number by then, however many were there before it.
+#[tokio::test]
+async fn processes_are_got_ready_for_their_slot() {
+    for version in VERSIONS {
+        let stage = Stage::of("python_prepared_app", version, "processes").await;
+        let mut other =
+            Stage { executor: stage.executor.clone(), slot: stage.executor.open(Opening { slot: 1, device: None }).await.unwrap() };
+        for _ in 0..3 {
+            assert_eq!(success(other.run("place", &[]).await), Value::List(vec![1.into(), 1.into()]), "{version}");
+            assert!(matches!(other.run("killed", &[]).await, Outcome::WorkerLost { .. }));
+        }
     }
 }
 

@@ -101,20 +101,20 @@ pub(super) struct Nursery {
 
 struct Ask {
     pool: Pool,
-    /// The number of the slot it is for, if it is for one.
-    number: Option<usize>,
-    /// That slot, where it has one process at a time.
+    /// The slot it is for, if it is for one.
     seat: Option<Seat>,
     /// Whether a process was lost: then the next loss is to cost less.
     replaces: bool,
     reply: oneshot::Sender<Result<Child, SlotDied>>,
 }
 
-/// A slot with one process at a time: it has a device, or its processes may go by its number for one.
+/// A slot of processes.
 #[derive(Debug, Clone)]
 struct Seat {
     slot: usize,
     device: Option<Device>,
+    /// Whether it has one process at a time, and no spare: it has a device, or its processes may go by its number for one.
+    alone: bool,
 }
 
 impl Nursery {
@@ -160,10 +160,9 @@ impl Nursery {
     pub(super) async fn child(&self, pool: Pool, opening: Option<&Opening>, replaces: bool) -> Result<Child, SlotDied> {
         let died = |detail: &str| SlotDied { detail: detail.to_owned() };
         let (reply, answer) = oneshot::channel();
-        let number = opening.map(|opening| opening.slot);
-        let alone = opening.filter(|opening| self.prepares || opening.device.is_some());
-        let seat = alone.map(|opening| Seat { slot: opening.slot, device: opening.device.clone() });
-        self.asks.send(Ask { pool, number, seat, replaces, reply }).await.map_err(|_| died("the executor has ended"))?;
+        let seat =
+            opening.map(|Opening { slot, device }| Seat { slot: *slot, device: device.clone(), alone: self.prepares || device.is_some() });
+        self.asks.send(Ask { pool, seat, replaces, reply }).await.map_err(|_| died("the executor has ended"))?;
         let mut child = answer.await.map_err(|_| died("the process that all others are forked from has died"))??;
         match tokio::time::timeout(READY_WITHIN, child.ready()).await {
             Ok(ready) => ready.map(|()| child),
@@ -332,13 +331,13 @@ impl Keeper {
     }
 
     async fn asked(&mut self, template: &Template, ask: Ask) -> io::Result<()> {
-        let Ask { pool, number, seat, replaces, reply } = ask;
-        if let Some(seat) = seat {
-            if self.is_taken(seat.slot) {
-                self.held.push_back((Instant::now() + LEAVE_WITHIN, Ask { pool, number, seat: Some(seat), replaces, reply }));
+        let Ask { pool, seat, replaces, reply } = ask;
+        if let Some(Seat { slot, .. }) = seat.as_ref().filter(|seat| seat.alone) {
+            if self.is_taken(*slot) {
+                self.held.push_back((Instant::now() + LEAVE_WITHIN, Ask { pool, seat, replaces, reply }));
                 return Ok(());
             }
-            return self.fork(template, pool, number, Some(seat), Some(reply)).await;
+            return self.fork(template, pool, seat, Some(reply)).await;
         }
         if replaces {
             self.spares_wanted = self.spares_max;
@@ -348,14 +347,14 @@ impl Keeper {
             // An asker that is gone gives it back to nobody: it ends by itself.
             Some(index) => {
                 let mut child = self.spares.swap_remove(index).1;
-                child.is_for(number);
+                child.is_for(seat.map(|seat| seat.slot));
                 drop(reply.send(Ok(child)));
             }
-            None => self.fork(template, pool, number, None, Some(reply)).await?,
+            None => self.fork(template, pool, seat, Some(reply)).await?,
         }
         let coming = self.pending.values().filter(|pending| pending.reply.is_none()).count();
         if self.spares.len() + coming < self.spares_wanted {
-            self.fork(template, pool, None, None, None).await?;
+            self.fork(template, pool, None, None).await?;
         }
         Ok(())
     }
@@ -394,7 +393,6 @@ impl Keeper {
         &mut self,
         template: &Template,
         pool: Pool,
-        number: Option<usize>,
         seat: Option<Seat>,
         reply: Option<oneshot::Sender<Result<Child, SlotDied>>>,
     ) -> io::Result<()> {
@@ -408,13 +406,14 @@ impl Keeper {
                 return Ok(());
             }
         };
+        let slot = seat.as_ref().map(|seat| seat.slot);
         let env: BTreeMap<_, _> = seat.iter().flat_map(|seat| &seat.device).flat_map(|device| device.env()).collect();
         let head =
-            serde_json::json!({ "child": self.next, "pool": pool.as_str(), "size": pool.size(), "slot": number, "env": env }).to_string();
+            serde_json::json!({ "child": self.next, "pool": pool.as_str(), "size": pool.size(), "slot": slot, "env": env }).to_string();
         let mut bytes = BytesMut::new();
         frame::pack(Kind::Fork, head.as_bytes(), b"", &mut bytes);
         send_with(template.socket.as_ref(), &bytes, &theirs.each_ref().map(OwnedFd::as_fd)).await?;
-        self.pending.insert(self.next, Pending { pool, slot: seat.map(|seat| seat.slot), parts, reply });
+        self.pending.insert(self.next, Pending { pool, slot: seat.filter(|seat| seat.alone).map(|seat| seat.slot), parts, reply });
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{Limits, Map, Value};
 
-/// `pickle.dumps({"t": ["a", ("a", -3)], "n": 2**40, "f": 0.5, "b": b"\x01", "x": [None, True, False, 255, 300]}, protocol)`.
+/// `pickle.dumps({"t": ["a", ("a", -3)], "n": 2**40, "f": 0.5, "x": [None, True, False, 255, 300]}, protocol)`.
 const PROTOCOL_2: &[u8] = b"\x80\x02}q\x00(X\x01\x00\x00\x00tq\x01]q\x02(X\x01\x00\x00\x00aq\x03h\x03J\xfd\xff\xff\xff\x86q\x04eX\x01\x00\x00\x00nq\x05\x8a\x06\x00\x00\x00\x00\x00\x01X\x01\x00\x00\x00fq\x06G?\xe0\x00\x00\x00\x00\x00\x00X\x01\x00\x00\x00xq\x07]q\x08(N\x88\x89K\xffM,\x01eu.";
 const PROTOCOL_4: &[u8] = b"\x80\x04\x95\x3f\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x01t\x94]\x94(\x8c\x01a\x94h\x03J\xfd\xff\xff\xff\x86\x94e\x8c\x01n\x94\x8a\x06\x00\x00\x00\x00\x00\x01\x8c\x01f\x94G?\xe0\x00\x00\x00\x00\x00\x00\x8c\x01x\x94]\x94(N\x88\x89K\xffM,\x01eu.";
 
@@ -38,6 +38,8 @@ fn what_is_written_is_read_again() {
     let value = Value::Map(map);
     assert_eq!(read(&write(&value).unwrap()).unwrap(), value);
     assert!(write(&Value::BigInt("99999999999999999999".into())).is_err());
+    let half = crate::codec::json::parse(br#""\udce9""#, Limits::default()).unwrap();
+    assert!(write(&half).is_err(), "no command is answered with one");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Writing, in protocol 3: the oldest that has bytes.
 
 use super::op;
-use crate::{EncodeError, Value};
+use crate::{EncodeError, Value, value::halves};
 
 /// Writes plain data.
 ///
 /// # Errors
-/// For integers beyond 64 bits, and for text of 4 GiB.
+/// For integers beyond 64 bits, for text with half of a surrogate pair, and for text of 4 GiB.
 pub(crate) fn write(value: &Value) -> Result<Vec<u8>, EncodeError> {
     let mut out = vec![op::PROTO, 3];
     put(&mut out, value)?;
@@ -28,7 +28,7 @@ fn put(out: &mut Vec<u8>, value: &Value) -> Result<(), EncodeError> {
             out.push(op::BINFLOAT);
             out.extend(number.to_be_bytes());
         }
-        Value::Str(text) => put_sized(out, op::BINUNICODE, text.as_bytes())?,
+        Value::Str(text) => put_text(out, text)?,
         Value::Bytes(bytes) => put_sized(out, op::BINBYTES, bytes)?,
         Value::List(items) => {
             out.extend([op::EMPTY_LIST, op::MARK]);
@@ -38,13 +38,18 @@ fn put(out: &mut Vec<u8>, value: &Value) -> Result<(), EncodeError> {
         Value::Map(map) => {
             out.extend([op::EMPTY_DICT, op::MARK]);
             for (key, value) in map {
-                put_sized(out, op::BINUNICODE, key.as_bytes())?;
+                put_text(out, key)?;
                 put(out, value)?;
             }
             out.push(op::SETITEMS);
         }
     }
     Ok(())
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) -> Result<(), EncodeError> {
+    let text = halves::joined(text).ok_or_else(|| EncodeError::new("pickle", "half of a surrogate pair"))?;
+    put_sized(out, op::BINUNICODE, text.as_bytes())
 }
 
 fn put_sized(out: &mut Vec<u8>, code: u8, bytes: &[u8]) -> Result<(), EncodeError> {

@@ -137,5 +137,5 @@ def ending_of(task, info, traced):
     if state == states.IGNORED:
         return tracer.Ending("ignore", state, exc)
     text = getattr(traced[0], "traceback", None)
-    expected = bool(task.throws) and isinstance(exc, task.throws)
-    return tracer.Ending("failure", state, exc, json_dumps(tracer.exception(exc)).encode(), expected=expected, traceback=text)
+    head = {"expected": tracer.is_expected(task, exc), "traceback": text}
+    return tracer.Ending("failure", state, exc, json_dumps(tracer.exception(exc)).encode(), **head)

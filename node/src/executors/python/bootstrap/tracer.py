@@ -239,6 +239,11 @@ def guard(handler, *args, **kwargs):
         logger.exception("the handler %r raised", handler)
 
 
+def is_expected(task, exc):
+    """Whether a task says that it may raise this."""
+    return bool(task.throws) and isinstance(exc, task.throws)
+
+
 def log_error(task, context, exc, einfo=None):
     """Celery's line for what was raised, for handlers of the application's (`celery/app/trace.py::TraceInfo._log_error`)."""
     if logs.is_heard(logger):
@@ -360,8 +365,8 @@ def failed(task, context, run, original, is_followed):
     if exc.__traceback__ is None:
         exc.__traceback__ = sys.exc_info()[2]
     einfo = ExceptionInfo((get_pickleable_etype(type(original)), exc, exc.__traceback__))
-    expected = bool(task.throws) and isinstance(original, task.throws)
-    ending = Ending("failure", states.FAILURE, exc, json_dumps(exception(exc)).encode(), expected=expected, traceback=einfo.traceback)
+    head = {"expected": is_expected(task, original), "traceback": einfo.traceback}
+    ending = Ending("failure", states.FAILURE, exc, json_dumps(exception(exc)).encode(), **head)
     errbacks = Errbacks(task.app, context) if context.errbacks else None
     if errbacks and errbacks.here:
         if (yield from stored(run, ending, new=errbacks.new)):
